@@ -1,0 +1,1 @@
+"""The whole system on one machine: servers, services, issuer and the `catraca` command."""

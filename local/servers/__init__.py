@@ -1,0 +1,1 @@
+"""Redis, NATS and Postgres as supervised child processes on loopback."""

@@ -1,0 +1,66 @@
+"""NATS with JetStream on disk."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.servers import binaries, ports
+from local.servers.server import Server, kept_secret, write_private
+
+USER = "catraca"
+CONFIG = """\
+server_name: "catraca"
+listen: "{host}:{port}"
+max_payload: 8MB
+authorization {{ user: "{user}", password: "{password}" }}
+jetstream {{
+  store_dir: "{data}"
+  {sync}
+}}
+"""
+
+
+class Nats(Server):
+    """A NATS server. `kill9` and `start` again keep port, password and streams.
+
+    With `sync_always` (the default) a publish is answered when it is on disk: one node has no replica to fall
+    back on. Without it JetStream syncs every two minutes and is about six times as fast.
+    """
+
+    def __init__(self, folder: Path, name: str = "nats", *, sync_always: bool = True) -> None:
+        super().__init__(name, folder)
+        self.data = folder / "nats"
+        self.config = folder / "nats.conf"
+        self._sync_always = sync_always
+        self._password = kept_secret(folder / "secrets" / "nats")
+
+    @property
+    def url(self) -> str:
+        return f"nats://{USER}:{self._password}@{self.address}"
+
+    def prepare(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        text = CONFIG.format(
+            host=ports.HOST,
+            port=self.port,
+            user=USER,
+            password=self._password,
+            data=self.data,
+            sync="sync_interval: always" if self._sync_always else "",
+        )
+        write_private(self.config, text)
+
+    def command(self) -> Sequence[str]:
+        return [str(binaries.nats_server()), "--config", str(self.config)]
+
+    def probe(self) -> None:
+        hello = {"user": USER, "pass": self._password, "verbose": False, "pedantic": False}
+        with self.connect() as connection:
+            lines = connection.makefile("rb")
+            info = json.loads(lines.readline().removeprefix(b"INFO "))
+            if not info.get("jetstream"):
+                raise ConnectionError("JetStream is not enabled yet")
+            connection.sendall(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
+            answer = lines.readline()
+        if answer != b"PONG\r\n":
+            raise ConnectionError(f"unexpected answer {answer!r}")

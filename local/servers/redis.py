@@ -1,0 +1,57 @@
+"""Redis 6.2 or newer with an append-only file synced at every write, as inventory and queue expect it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.servers import binaries, ports
+from local.servers.server import Server, kept_secret, write_private
+
+CONFIG = """\
+bind {host}
+port {port}
+protected-mode yes
+requirepass {password}
+dir "{data}"
+appendonly yes
+appendfsync always
+save ""
+maxmemory-policy noeviction
+loglevel notice
+"""
+
+
+class Redis(Server):
+    """A Redis server. `kill9` and `start` again keep port, password and data."""
+
+    def __init__(self, folder: Path, name: str = "redis") -> None:
+        super().__init__(name, folder)
+        self.data = folder / "redis"
+        self.config = folder / "redis.conf"
+        self._password = kept_secret(folder / "secrets" / "redis")
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._password}@{self.address}/0"
+
+    def prepare(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        write_private(
+            self.config,
+            CONFIG.format(host=ports.HOST, port=self.port, password=self._password, data=self.data),
+        )
+
+    def command(self) -> Sequence[str]:
+        return [str(binaries.redis_server()), str(self.config)]
+
+    def probe(self) -> None:
+        # While the append-only file is loaded, PING is answered with an error.
+        with self.connect() as connection:
+            connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
+            answer = b""
+            while answer.count(b"\r\n") < 2:
+                received = connection.recv(256)
+                if not received:
+                    break
+                answer += received
+        if answer != b"+OK\r\n+PONG\r\n":
+            raise ConnectionError(f"unexpected answer {answer!r}")
