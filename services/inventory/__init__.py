@@ -1,0 +1,1 @@
+"""Units and promises: what is free, promised, held and sold."""

@@ -1,0 +1,1 @@
+"""What every service uses and none of them owns; imports no service."""

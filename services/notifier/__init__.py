@@ -1,0 +1,1 @@
+"""Tells each buyer what becomes of their orders."""

@@ -1,0 +1,1 @@
+"""The line: lobby, draw, turn, admission."""
