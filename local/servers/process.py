@@ -210,7 +210,7 @@ class Process:
 
 
 def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait for processes to end and return those that did not. One that only its parent has to reap has ended."""
+    """Wait for processes to end and return those that did not. A zombie has ended: only its parent can reap it."""
     deadline = time.monotonic() + timeout_s
     while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(POLL_S)
