@@ -1,0 +1,115 @@
+# Every task of this repository. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := services local operator proto/generate.py tests
+
+# What `make rush` simulates, and what is passed on to pytest.
+BUYERS ?= 20000
+TICKETS ?= 1000
+PYTEST_ARGS ?=
+
+# A Python to build the environment with; found if not given.
+PYTHON ?=
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+
+##@ Start here
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n'
+
+.PHONY: setup
+setup: $(READY) ## Build .venv from the locked requirements (the other targets do it themselves)
+
+.PHONY: run
+run: $(READY) ## Run the whole system with a demo sale and a live view; Ctrl-C stops everything
+	@$(BIN)/catraca demo
+
+.PHONY: rush
+rush: $(READY) ## Sell out a sale to simulated buyers and audit it (BUYERS=20000 TICKETS=1000)
+	@$(BIN)/catraca rush --buyers $(BUYERS) --tickets $(TICKETS)
+
+##@ Verify
+
+.PHONY: check
+check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests; fastest first
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python proto/generate.py --check
+	cd proto && ../$(BIN)/buf lint
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit tests/contract
+
+.PHONY: test
+test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is passed on)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered
+
+##@ Maintain
+
+.PHONY: gen
+gen: $(READY) ## Generate proto/gen from the contract
+	$(BIN)/python proto/generate.py
+
+.PHONY: format
+format: $(READY) ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+.PHONY: lock
+lock: ## Recompile requirements/dev.txt from pyproject.toml
+	@uv=uv; \
+	if ! uv --version >/dev/null 2>&1; then \
+	  scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	  $(BIN)/python -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet uv; \
+	  uv="$$scratch/bin/uv"; \
+	fi; \
+	"$$uv" pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove caches, reports and the local data; .venv stays
+	rm -rf .catraca .coverage .coverage.* htmlcov dist build
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+# Runs again only when the locked requirements or the package's own description change.
+$(READY): requirements/dev.txt pyproject.toml
+	@python=; \
+	for candidate in $(PYTHON) python3.12 python3.11 python3 python; do \
+	  if "$$candidate" -c '$(FITS)' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Catraca needs Python 3.11 or 3.12, and none was found on PATH." >&2; \
+	  echo "Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	if ! $(BIN)/python -c '$(FITS)' >/dev/null 2>&1; then \
+	  echo "Creating $(VENV) with $$("$$python" --version)"; \
+	  if ! "$$python" -m venv --clear $(VENV); then \
+	    echo "$$python cannot make virtual environments: install its venv module" >&2; \
+	    exit 1; \
+	  fi; \
+	fi
+	@echo "Installing the locked requirements (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
