@@ -1,0 +1,1 @@
+"""Reconciles TicketSale resources with the services."""
