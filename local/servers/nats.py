@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.private import kept_secret, write_private
 from local.servers import binaries, ports
-from local.servers.server import Server, kept_secret, write_private
+from local.servers.server import Server
 
 USER = "catraca"
 CONFIG = """\

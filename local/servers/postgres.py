@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 
+from local.private import kept_secret
 from local.servers import binaries, ports
-from local.servers.process import StartFailed
-from local.servers.server import Server, kept_secret
+from local.servers.process import StartFailed, guarded
+from local.servers.server import Server
 
 USER = "catraca"
 DATABASE = "catraca"
@@ -127,7 +128,7 @@ class Postgres(Server):
 
     def _run(self, command: Sequence[str], stdin: str = "", **variables: str) -> None:
         done = subprocess.run(
-            command,
+            guarded(command),
             input=stdin,
             env=_without_pg_variables() | variables,
             capture_output=True,

@@ -1,5 +1,6 @@
 """A supervised child process: started, watched until it is ready, stopped without leaving anything behind."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -61,6 +63,11 @@ class Process:
         self._watched: psutil.Process | None = None
         self._log_start = 0
 
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port, without credentials."""
+        raise NotImplementedError
+
     def command(self) -> Sequence[str]:
         """The program and its arguments. Nothing secret: everybody on the machine can read it."""
         raise NotImplementedError
@@ -90,14 +97,13 @@ class Process:
         """Start the child and return at once. The log is appended to, so a restart keeps the history."""
         if self.running:
             raise RuntimeError(f"{self.name} is already running")
-        self._reap()
+        self.kill9()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self.prepare()
-        guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(
-                [*guard, *self.command()],
+                guarded(self.command()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -110,24 +116,44 @@ class Process:
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Block until the probe succeeds. A child that ends or is late is stopped: StartFailed says why."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.probe()
-            except Exception as error:
-                last = f"{type(error).__name__}: {error}"
-            else:
-                if self.running:
-                    return
-                last = "something else answers at its address"
-            status = self._exit_status()
-            if status is not None or self._child is None:
-                why = f"ended with {status} before it was ready" if self._child else "was not started"
-                self._reap()
-                raise StartFailed(self.name, why, self.log_tail())
+        while (reason := self.not_ready()) is not None:
             if time.monotonic() > deadline:
-                self.kill9()
-                raise StartFailed(self.name, f"not ready after {timeout_s:g} s ({last})", self.log_tail())
+                self.give_up(f"not ready after {timeout_s:g} s ({reason})")
             time.sleep(POLL_S)
+
+    async def until_ready(self, timeout_s: float = 30.0) -> None:
+        """As `wait_ready`, without blocking the event loop."""
+        deadline = time.monotonic() + timeout_s
+        while (reason := await asyncio.to_thread(self.not_ready)) is not None:
+            if time.monotonic() > deadline:
+                self.give_up(f"not ready after {timeout_s:g} s ({reason})")
+            await asyncio.sleep(POLL_S)
+
+    async def up(self, timeout_s: float = 30.0) -> None:
+        """Start and wait, without blocking the event loop while a first start lays out its data."""
+        await asyncio.to_thread(self.prepare)
+        self.start()
+        await self.until_ready(timeout_s)
+
+    def not_ready(self) -> str | None:
+        """Probe once: None when ready, else why not yet. StartFailed when it never will be."""
+        try:
+            self.probe()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            if self.running:
+                return None
+            reason = "something else answers at its address"
+        status = self._exit_status()
+        if status is not None:
+            self.give_up(f"ended with {status} before it was ready")
+        return reason
+
+    def give_up(self, why: str) -> NoReturn:
+        """End what is left of the child and say why it could not be started."""
+        self.kill9()
+        raise StartFailed(self.name, why, self.log_tail())
 
     def stop(self) -> None:
         """Ask the child to end, then end its group and all descendants by force. Safe to call again."""
@@ -176,7 +202,11 @@ class Process:
             return None
         if self._child.returncode is not None:
             return _in_words(self._child.returncode)
-        ended = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        try:
+            ended = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            # Another thread stopped it at this moment.
+            return _in_words(self._child.wait(KILL_WAIT_S))
         if ended is None:
             return None
         return _in_words(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
@@ -204,13 +234,14 @@ class Process:
         self._child.wait(KILL_WAIT_S)
         wait_gone(descendants, KILL_WAIT_S)
 
-    def _reap(self) -> None:
-        if self._child is not None:
-            self._kill_all(self._descendants())
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command under a guard that has the kernel kill it with the calling thread."""
+    return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command]
 
 
 def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait for processes to end and return those that did not. A zombie has ended: only its parent can reap it."""
+    """Wait for processes to end and return those that did not. A zombie counts as ended."""
     deadline = time.monotonic() + timeout_s
     while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(POLL_S)

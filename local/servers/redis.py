@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.private import kept_secret, write_private
 from local.servers import binaries, ports
-from local.servers.server import Server, kept_secret, write_private
+from local.servers.server import Server
 
 CONFIG = """\
 bind {host}

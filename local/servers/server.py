@@ -1,6 +1,5 @@
 """What Redis, NATS and Postgres have in common: a port, secrets in files, a start that is retried."""
 
-import secrets
 import socket
 from pathlib import Path
 
@@ -17,6 +16,8 @@ class Server(Process):
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name, folder)
         self.port = ports.reserve()
+        self._settled = False
+        self._moves = 0
 
     @property
     def url(self) -> str:
@@ -25,39 +26,38 @@ class Server(Process):
 
     @property
     def address(self) -> str:
-        """Address without credentials, to show."""
         return f"{ports.HOST}:{self.port}"
 
     def launch(self, timeout_s: float = 60.0) -> None:
-        """Start for the first time and wait: if somebody else was faster at the port, take another."""
-        for attempt in range(PORT_TRIES):
+        """Start and wait. Until it was ready once, it moves on if somebody else took its port meanwhile."""
+        while True:
             self.start()
             try:
                 self.wait_ready(timeout_s)
-                return
             except StartFailed as failure:
-                if not failure.port_was_taken or attempt == PORT_TRIES - 1:
-                    raise
-                ports.release(self.port)
-                self.port = ports.reserve()
+                self._move_or_raise(failure)
+            else:
+                self._settled = True
+                return
+
+    async def up(self, timeout_s: float = 60.0) -> None:
+        """As `launch`, without blocking the event loop."""
+        while True:
+            try:
+                await super().up(timeout_s)
+            except StartFailed as failure:
+                self._move_or_raise(failure)
+            else:
+                self._settled = True
+                return
+
+    def _move_or_raise(self, failure: StartFailed) -> None:
+        self._moves += 1
+        if self._settled or not failure.port_was_taken or self._moves > PORT_TRIES:
+            raise failure
+        ports.release(self.port)
+        self.port = ports.reserve()
 
     def connect(self) -> socket.socket:
         """A plain TCP connection for the probe."""
         return socket.create_connection((ports.HOST, self.port), PROBE_TIMEOUT_S)
-
-
-def kept_secret(path: Path) -> str:
-    """The secret in the file, made at first use. Only its owner may read it."""
-    if not path.exists():
-        write_private(path, secrets.token_hex(24))
-    return path.read_text()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, in one step: a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    draft.replace(path)

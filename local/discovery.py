@@ -1,0 +1,85 @@
+"""How a command in another terminal finds the running stack: a file in the data folder, and a lock."""
+
+import fcntl
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from local.issuer.tokens import Minter
+from local.private import write_private
+
+DEFAULT_DATA = Path(".catraca")
+FILE = "stack.json"
+LOCK = "stack.lock"
+
+
+class NotRunning(Exception):
+    """No stack runs in this data folder."""
+
+
+class AlreadyRunning(Exception):
+    """Another stack runs in this data folder."""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """Where the parts of a running stack are. Its file is private: the URLs hold passwords."""
+
+    data: str
+    """The data folder, absolute."""
+    pid: int
+    """The process that supervises the parts."""
+    redis_url: str
+    nats_url: str
+    postgres_url: str
+    issuer: str
+    """The `iss` of valid tokens, which is also the issuer's URL."""
+    jwks_url: str
+    issuer_secret: str
+    """What POST /token asks for, as a bearer token."""
+    sandbox_url: str
+    """The sandbox payment provider."""
+    targets: dict[str, str]
+    """gRPC target by service."""
+    pids: dict[str, list[int]]
+    """Process ids by part, one per replica."""
+    keys: dict[str, str]
+    """Key files by purpose: buyer_hash, admission, ticket, receipt, issuer, sandbox, service_token."""
+
+    def minter(self) -> Minter:
+        """Mints tokens that the running services accept."""
+        return Minter(Path(self.keys["issuer"]), self.issuer)
+
+    def write(self) -> None:
+        """Announce the stack."""
+        write_private(Path(self.data) / FILE, json.dumps(asdict(self), indent=2))
+
+
+def find(data: Path) -> RunningStack:
+    """The stack that runs in this data folder. Raises NotRunning if there is none."""
+    hint = f"no stack runs in {data}: start one with `catraca up --data {data}`"
+    if not (data / FILE).exists() or not (data / LOCK).exists():
+        raise NotRunning(hint)
+    try:
+        lock(data).close()
+    except AlreadyRunning:
+        return RunningStack(**json.loads((data / FILE).read_text()))
+    raise NotRunning(hint)
+
+
+def lock(data: Path) -> IO[str]:
+    """Claim the data folder until the returned file is closed, or its process ends in whatever way."""
+    data.mkdir(parents=True, exist_ok=True)
+    file = (data / LOCK).open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise AlreadyRunning(f"a stack already runs in {data}") from None
+    return file
+
+
+def forget(data: Path) -> None:
+    """Withdraw what `RunningStack.write` announced."""
+    (data / FILE).unlink(missing_ok=True)

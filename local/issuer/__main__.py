@@ -1,0 +1,36 @@
+"""Runs the issuer by itself: `python -m local.issuer`, configured by the environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from local.issuer.server import application
+from local.issuer.tokens import Minter
+from services.kit.settings import REQUIRED, SettingError, exit_for, load_or_exit, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the issuer is told."""
+
+    issuer_listen: str = setting(REQUIRED, "host:port that it listens on.")
+    oidc_issuer: str = setting(REQUIRED, "`iss` of its tokens: the URL under which verifiers reach it.")
+    issuer_key_file: Path = setting(
+        REQUIRED, "Its RSA key in PEM; made if missing, so that tokens outlive a restart."
+    )
+    issuer_secret: str = setting(REQUIRED, "What a client of the token endpoint has to know.", secret=True)
+
+
+def main() -> None:
+    settings = load_or_exit(Settings)
+    host, _, port = settings.issuer_listen.rpartition(":")
+    if not host or not port.isdigit():
+        exit_for(SettingError("CATRACA_ISSUER_LISTEN", repr(settings.issuer_listen), "host:port"))
+    app = application(Minter(settings.issuer_key_file, settings.oidc_issuer), settings.issuer_secret)
+    web.run_app(app, host=host, port=int(port), access_log=None, print=None, loop=uvloop.new_event_loop())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What each process of the stack is told through its environment: addresses, keys, credentials."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.issuer.tokens import AUDIENCE, Minter
+from local.parts import CheckoutProcess, Part, PythonProcess
+from local.private import ed25519_key, kept_secret, rsa_key, symmetric_keys, write_private
+
+SERVICE_TOKEN_TTL_S = 365 * 24 * 3600
+SANDBOX_SECRET_BYTES = 24
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The key files of a stack, below its data folder."""
+
+    folder: Path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Each file by its purpose."""
+        names = {
+            "buyer_hash": "buyer-hash.json",
+            "admission": "admission.json",
+            "ticket": "ticket.pem",
+            "receipt": "receipt.pem",
+            "issuer": "issuer.pem",
+            "sandbox": "sandbox.json",
+            "service_token": "service-token.jwt",
+        }
+        return {purpose: self.folder / name for purpose, name in names.items()}
+
+    @property
+    def issuer_secret(self) -> str:
+        """What a client of the issuer's development grant has to know."""
+        return kept_secret(self.folder / "issuer-secret")
+
+    def make(self, issuer: str) -> None:
+        """Make the files that are missing, and a new token for the services: the issuer's address is new."""
+        files = self.files
+        symmetric_keys(files["buyer_hash"])
+        symmetric_keys(files["admission"])
+        ed25519_key(files["ticket"])
+        ed25519_key(files["receipt"])
+        rsa_key(files["issuer"])
+        if not files["sandbox"].exists():
+            api_key, webhook_secret = (secrets.token_hex(SANDBOX_SECRET_BYTES) for _ in range(2))
+            write_private(
+                files["sandbox"], json.dumps({"api_key": api_key, "webhook_secret": webhook_secret})
+            )
+        token = Minter(files["issuer"], issuer).mint("catraca", roles=["service"], ttl_s=SERVICE_TOKEN_TTL_S)
+        write_private(files["service_token"], token)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Everything that one process has to know about the others."""
+
+    data: Path
+    keys: Keys
+    redis_url: str
+    nats_url: str
+    postgres_url: str
+    issuer_url: str
+    """Also the `iss` of every token."""
+    sandbox_url: str
+    services: Mapping[str, Part]
+
+    @property
+    def jwks_url(self) -> str:
+        """Where the key that verifies tokens is found."""
+        return f"{self.issuer_url}/jwks.json"
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """gRPC target by service."""
+        return {name: part.target for name, part in self.services.items()}
+
+    def variables(self, name: str, process: PythonProcess) -> dict[str, str]:
+        """The environment of one process of the named part."""
+        if name == "issuer":
+            return self._of_issuer(process)
+        if name == "sandbox":
+            return self._of_sandbox(process)
+        return self._of_every_service(process) | self._of_one_service(name, process)
+
+    def _of_issuer(self, process: PythonProcess) -> dict[str, str]:
+        return {
+            "CATRACA_ISSUER_LISTEN": process.address,
+            "CATRACA_ISSUER_KEY_FILE": str(self.keys.files["issuer"]),
+            "CATRACA_ISSUER_SECRET": self.keys.issuer_secret,
+            "CATRACA_OIDC_ISSUER": self.issuer_url,
+        }
+
+    def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
+        return {
+            "CATRACA_SANDBOX_LISTEN": process.address,
+            "CATRACA_SANDBOX_URL": self.sandbox_url,
+            "CATRACA_SANDBOX_LEDGER": str(self.data / "sandbox.sqlite"),
+            "CATRACA_SANDBOX_KEY_FILE": str(self.keys.files["sandbox"]),
+        }
+
+    def _of_every_service(self, process: PythonProcess) -> dict[str, str]:
+        files = self.keys.files
+        return {
+            "CATRACA_LISTEN": process.address,
+            "CATRACA_REDIS_URL": self.redis_url,
+            "CATRACA_NATS_URL": self.nats_url,
+            "CATRACA_OIDC_ISSUER": self.issuer_url,
+            "CATRACA_JWKS_URL": self.jwks_url,
+            "CATRACA_AUDIENCE": AUDIENCE,
+            "CATRACA_BUYER_HASH_KEY_FILE": str(files["buyer_hash"]),
+            "CATRACA_ADMISSION_KEY_FILE": str(files["admission"]),
+            "CATRACA_SERVICE_TOKEN_FILE": str(files["service_token"]),
+            **{f"CATRACA_{service.upper()}_TARGET": target for service, target in self.targets.items()},
+        }
+
+    def _of_one_service(self, name: str, process: PythonProcess) -> dict[str, str]:
+        """What only this service needs: a private key goes to the one that signs with it."""
+        files = self.keys.files
+        if name == "queue":
+            return {"CATRACA_RECEIPT_KEY_FILE": str(files["receipt"])}
+        if isinstance(process, CheckoutProcess):
+            return {
+                "CATRACA_POSTGRES_URL": self.postgres_url,
+                "CATRACA_TICKET_KEY_FILE": str(files["ticket"]),
+                "CATRACA_WEBHOOK_LISTEN": process.webhook_address,
+                "CATRACA_WEBHOOK_URL": f"http://{process.webhook_address}",
+                "CATRACA_SANDBOX_URL": self.sandbox_url,
+                "CATRACA_SANDBOX_KEY_FILE": str(files["sandbox"]),
+            }
+        return {}
