@@ -1,0 +1,64 @@
+"""Starts the notifier: `python -m services.notifier`."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from catraca.notifier.v1 import notifier_pb2_grpc
+
+from services.kit import server
+from services.kit.definitions import Definitions
+from services.kit.errors import Refusal
+from services.kit.settings import load_or_exit
+from services.kit.streams import connect_nats, declare
+from services.notifier.config import Settings
+from services.notifier.rpc import NotifierServicer
+from services.notifier.store import LiveNews, Snapshots
+from services.notifier.streams import Streams
+from services.notifier.workers.live import follow
+from services.notifier.workers.snapshots import SnapshotReader
+
+NAME = "notifier"
+SERVICE = "catraca.notifier.v1.NotifierService"
+
+
+async def main(settings: Settings) -> None:
+    """Serve until the process is told to stop."""
+    nc = await connect_nats(settings, NAME)
+    js = nc.jetstream()
+    await declare(js, settings.stream_replicas)
+    definitions = Definitions(js)
+    await definitions.start()
+    streams = Streams(
+        max_streams=settings.max_streams,
+        max_pending=settings.max_pending_per_stream,
+        max_orders=settings.max_orders_per_stream,
+    )
+    async with LiveNews(nc, streams.forget_position) as news:
+        reader = SnapshotReader(
+            Snapshots(nc), news, buyers_per_read=settings.buyers_per_read, retry_s=settings.read_retry_s
+        )
+        servicer = NotifierServicer(settings, streams, reader, _must_exist(definitions))
+        service = (notifier_pb2_grpc.add_NotifierServiceServicer_to_server, servicer, SERVICE)
+        async with asyncio.TaskGroup() as tasks:
+            workers = [tasks.create_task(follow(news, streams)), tasks.create_task(reader.run())]
+            await server.serve(NAME, settings, [service], on_drain=streams.drain)
+            for worker in workers:
+                worker.cancel()
+    await definitions.close()
+    await nc.close()
+
+
+def _must_exist(definitions: Definitions) -> Callable[[str], Awaitable[None]]:
+    async def must_exist(sale: str) -> None:
+        with contextlib.suppress(Refusal):
+            definitions.get(sale)
+            return
+        # Perhaps it was defined a moment ago and the news of it is still on its way.
+        await definitions.latest(sale)
+
+    return must_exist
+
+
+if __name__ == "__main__":
+    server.run(main, load_or_exit(Settings))

@@ -1,0 +1,156 @@
+"""gRPC in, domain out: opens streams, reads what a BFF adds and drops, and writes updates."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc.aio
+from catraca.events.v1 import events_pb2
+from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+from google.protobuf.message import DecodeError
+
+from services.kit.errors import Refusal
+from services.kit.identity import Caller, buyer_for, buyer_of, caller
+from services.kit.logs import get_logger
+from services.notifier.config import Settings
+from services.notifier.rules import Batch, buyer_key
+from services.notifier.streams import OpenStream, Streams, too_many
+from services.notifier.workers.snapshots import SnapshotReader
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+MAX_SUBJECT_CHARS = 255
+
+log = get_logger(__name__)
+
+SaleCheck = Callable[[str], Awaitable[None]]
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
+    """Two ways to be told: a buyer's own orders, or those of many of a BFF's buyers."""
+
+    def __init__(
+        self, settings: Settings, streams: Streams, reader: SnapshotReader, must_exist: SaleCheck
+    ) -> None:
+        self._settings = settings
+        self._streams = streams
+        self._reader = reader
+        self._must_exist = must_exist
+
+    async def Subscribe(
+        self, request: notifier_pb2.SubscribeRequest, context: Context
+    ) -> AsyncIterator[notifier_pb2.SubscribeResponse]:
+        buyer = buyer_of(context)
+        await self._check_sale(request.sale)
+        stream = self._streams.open()
+        try:
+            self._streams.add(stream, buyer_key(request.sale, buyer.id))
+            async for batch in self._batches(stream, at_most=1):
+                yield _one_buyers(batch)
+        finally:
+            self._streams.close(stream)
+
+    async def SubscribeMany(
+        self, request_iterator: AsyncIterator[notifier_pb2.SubscribeManyRequest], context: Context
+    ) -> AsyncIterator[notifier_pb2.SubscribeManyResponse]:
+        bff = caller(context)
+        bff.need("bff")
+        stream = self._streams.open()
+        reading = asyncio.create_task(self._read_requests(bff, stream, request_iterator))
+        try:
+            async for batch in self._batches(stream, at_most=self._settings.max_updates_per_message):
+                yield _many_buyers(batch, stream.mailbox.subjects)
+        finally:
+            reading.cancel()
+            self._streams.close(stream)
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+
+    async def _batches(self, stream: OpenStream, at_most: int) -> AsyncIterator[Batch | None]:
+        """What to send, for ever; None for a heartbeat."""
+        max_bytes = self._settings.max_message_payload_bytes
+        while True:
+            batch = stream.take(at_most, max_bytes)
+            if stream.mailbox.wants_reading:
+                self._reader.want(stream)
+            if batch is not None:
+                yield batch
+            elif not await stream.woken(self._settings.heartbeat_s):
+                yield None
+
+    async def _read_requests(
+        self,
+        bff: Caller,
+        stream: OpenStream,
+        requests: AsyncIterator[notifier_pb2.SubscribeManyRequest],
+    ) -> None:
+        """Adds and drops until the BFF has nothing more to say; what is wrong ends the stream."""
+        try:
+            async for request in requests:
+                await self._check_sale(request.sale)
+                self._change(bff, stream, request)
+                stream.wake()
+                # A client that sends without pause must not keep the other streams waiting.
+                await asyncio.sleep(0)
+        except Exception as error:
+            stream.end(error)
+
+    def _change(self, bff: Caller, stream: OpenStream, request: notifier_pb2.SubscribeManyRequest) -> None:
+        for field, subjects in (("drop", request.drop), ("add", request.add)):
+            if len(subjects) > self._settings.max_buyers_per_message:
+                limit = self._settings.max_buyers_per_message
+                raise Refusal(
+                    "INVALID_FIELD", field=field, expected=f"at most {limit} subjects in one message"
+                )
+        self._streams.drop(stream, [_key(bff, request.sale, "drop", subject) for subject in request.drop])
+        for subject in request.add:
+            self._streams.add(stream, _key(bff, request.sale, "add", subject), subject)
+        if len(stream.mailbox.subjects) > self._settings.max_buyers_per_stream:
+            raise too_many("buyers_per_stream", self._settings.max_buyers_per_stream)
+
+    async def _check_sale(self, sale: str) -> None:
+        if not LABEL.fullmatch(sale):
+            raise Refusal("INVALID_FIELD", field="sale", expected="a sale's id: a DNS label")
+        await self._must_exist(sale)
+
+
+def _key(bff: Caller, sale: str, field: str, subject: str) -> str:
+    if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
+        expected = f"1 to {MAX_SUBJECT_CHARS} characters in every subject"
+        raise Refusal("INVALID_FIELD", field=field, expected=expected)
+    return buyer_key(sale, buyer_for(bff, subject).id)
+
+
+def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:
+    if batch is None:
+        return notifier_pb2.SubscribeResponse(heartbeat=True)
+    response = notifier_pb2.SubscribeResponse(caught_up=batch.caught_up > 0)
+    for update in _updates(batch, {}):
+        response.update.CopyFrom(update)
+    return response
+
+
+def _many_buyers(batch: Batch | None, subjects: dict[str, str]) -> notifier_pb2.SubscribeManyResponse:
+    if batch is None:
+        return notifier_pb2.SubscribeManyResponse(heartbeat=True)
+    return notifier_pb2.SubscribeManyResponse(updates=_updates(batch, subjects), caught_up=batch.caught_up)
+
+
+def _updates(batch: Batch, subjects: dict[str, str]) -> list[notifier_pb2.OrderUpdate]:
+    updates = []
+    for state in batch.states:
+        try:
+            changed = events_pb2.OrderChanged.FromString(state.payload)
+        except DecodeError:
+            # One message that is no order must not end the stream of everybody else.
+            log.error("order_unreadable", order=state.order_id, version=state.version)
+            continue
+        updates.append(
+            notifier_pb2.OrderUpdate(
+                order=changed.order,
+                subject=subjects.get(state.key, ""),
+                decided_at_ms=changed.decided_at_ms,
+            )
+        )
+    return updates

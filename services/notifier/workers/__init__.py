@@ -1,0 +1,1 @@
+"""The background loops of the notifier, one per file."""
