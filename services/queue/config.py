@@ -1,0 +1,64 @@
+"""The queue's settings, from the environment, each with its unit and the reason to change it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.kit.settings import REQUIRED, CommonSettings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings(CommonSettings):
+    """What the queue is told beside what every service is told."""
+
+    redis_url: str = setting(REQUIRED, "redis://host:port of the line's store.", secret=True)
+    inventory_target: str = setting(REQUIRED, "host:port of inventory's gRPC: the promise ledger.")
+    checkout_target: str = setting(REQUIRED, "host:port of checkout's gRPC: asked before a sale is archived.")
+    admission_keys_file: Path = setting(
+        REQUIRED,
+        "JSON list of the keys that admissions are made with, newest first, as inventory has it.",
+    )
+    receipt_key_file: Path | None = setting(
+        None, "PEM file with the Ed25519 key that join receipts are signed with; without it there are none."
+    )
+    lease_ttl_ms: int = setting(
+        3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000
+    )
+    call_poll_ms: int = setting(
+        100,
+        "Milliseconds between looks at an open line; changes of the stock wake the leader sooner.",
+        minimum=10,
+        maximum=5000,
+    )
+    call_batch: int = setting(
+        200,
+        "Buyers in one CALL at most: more call faster and make each run of the ledger's script longer.",
+        minimum=1,
+        maximum=1000,
+    )
+    standing_poll_ms: int = setting(
+        100,
+        "Milliseconds between readings of a sale's standing for all who watch it.",
+        minimum=10,
+        maximum=1000,
+    )
+    heartbeat_s: float = setting(
+        10.0,
+        "Seconds after which a watcher hears again although nothing changed for it.",
+        minimum=0.2,
+        maximum=15.0,
+    )
+    watch_near: int = setting(
+        50,
+        "Buyers before the front who are told every step; the others hear their position with the heartbeat.",
+        minimum=0,
+        maximum=10_000,
+    )
+    watch_sale_ms: int = setting(
+        250, "Milliseconds between two messages of WatchSale at least.", minimum=50, maximum=5000
+    )
+    joins_per_run: int = setting(
+        64,
+        "Unary joins in one run of the script at most; they share a receipt, which grows with them.",
+        minimum=1,
+        maximum=1000,
+    )

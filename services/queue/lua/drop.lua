@@ -1,0 +1,11 @@
+-- Purpose: frees an archived sale's keys; its stream in JetStream remains for the audit.
+-- KEYS: meta, def, index, members, out, lease
+-- ARGV: none
+-- Returns: DROPPED, WRONG_PHASE
+local phase = phase_of(line)
+if phase ~= 'CLOSED' then return {word = 'WRONG_PHASE', detail = phase_detail(line, 'CLOSED')} end
+
+-- After this point nothing can fail.
+line.dropped = true
+redis.call('UNLINK', keys.meta, keys.def, keys.index, keys.members, keys.out, keys.lease)
+return {word = 'DROPPED'}

@@ -1,0 +1,75 @@
+-- What the line's transitions share: the record of a member, the sale's phase, the list of changes.
+
+-- A buyer's internal id is 16 bytes; a member's record is the id and 6 bytes of big-endian joined_at_ms, so that
+-- a million waiting buyers cost 22 MB here beside their entry in the index.
+local BUYER_BYTES = 16
+local RECORD_BYTES = 22
+-- A Redis string holds 512 MB.
+local LINE_MAX = 24000000
+-- The calling rate is read from marks of the last minute, one every two seconds at most.
+local MARK_MS = 2000
+local MARKS = 31
+
+local function number_or(value, other)
+  if value then return tonumber(value) end
+  return other
+end
+
+-- Where the sale is in its life. Once the cohort is frozen the lobby is over, whatever the definition says.
+local function phase_of(line)
+  local def, now = line.def, line.now
+  if now >= def.closes_ms then return 'CLOSED' end
+  if now < def.opens_ms and not line.cohort then
+    if now < def.lobby_opens_ms then return 'SCHEDULED' end
+    return 'LOBBY'
+  end
+  if def.paused then return 'PAUSED' end
+  return 'OPEN'
+end
+
+-- What a refusal for the phase names; `opens_ms` is when the next phase begins that could allow it.
+local function phase_detail(line, needs)
+  local phase = phase_of(line)
+  local opens_ms = line.def.opens_ms
+  if phase == 'SCHEDULED' then opens_ms = line.def.lobby_opens_ms end
+  return {phase = phase, needs = needs, opens_ms = opens_ms, now = line.now}
+end
+
+-- Notes one change for the outbox under the next sequence of the sale.
+local function change(line, fields)
+  line.sequence = line.sequence + 1
+  fields.sequence = line.sequence
+  fields.at_ms = line.now
+  line.changes[#line.changes + 1] = fields
+end
+
+-- Sets a field of the meta hash when the run ends.
+local function put(line, name, value)
+  line.dirty[#line.dirty + 1] = name
+  line.dirty[#line.dirty + 1] = value
+end
+
+-- The lobby is over at the first run that sees the opening time: whoever has an index by then is in the draw.
+local function freeze_if_due(line)
+  if line.cohort or not line.def.line or line.now < line.def.opens_ms then return end
+  line.cohort = line.count
+  put(line, 'cohort', line.count)
+  put(line, 'frozen_at', line.now)
+  change(line, {act = 'FROZEN', cohort = line.count})
+end
+
+-- Appends the records of buyers who took consecutive indexes from line.count on.
+local function append_members(line, members, added)
+  if #added == 0 then return end
+  local stamp = struct.pack('>I6', line.now)
+  redis.call('APPEND', members, table.concat(added, stamp) .. stamp)
+  change(line, {act = 'JOINED', index = line.count, buyers = table.concat(added)})
+  line.count = line.count + #added
+  put(line, 'count', line.count)
+end
+
+-- The record of an index as the hash has it: who left is stored as −index − 1.
+local function record_of(members, index)
+  if index < 0 then index = -index - 1 end
+  return redis.call('GETRANGE', members, index * RECORD_BYTES, (index + 1) * RECORD_BYTES - 1)
+end

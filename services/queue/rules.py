@@ -1,0 +1,141 @@
+"""What the line decides, without I/O and without a clock: places, turns, calling, availability, estimates."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from catraca.sale.v1 import sale_pb2
+
+from services.queue.draw import Permutation
+from services.queue.states import Availability, Entry, Phase, PlaceState, PlaceView, Standing, Turn
+
+# Marks older than this say nothing about the present calling rate.
+RATE_WINDOW_MS = 60_000
+# Fewer calls than this in the window make no estimate.
+RATE_MIN_CALLED = 10
+# A wait longer than this is not worth a number.
+ESTIMATE_MAX_S = 24 * 3600
+
+
+def script_definition(sale: sale_pb2.Sale) -> dict[str, object]:
+    """The part of a sale's definition that the line's scripts read, with defaults filled in by Define."""
+    spec = sale.spec
+    window = spec.window
+    lobby = window.lobby_opens_at if window.HasField("lobby_opens_at") else sale.created_at
+    return {
+        "line": spec.line.kind != sale_pb2.LINE_KIND_NONE,
+        "lobby_opens_ms": lobby.ToMilliseconds(),
+        "opens_ms": window.opens_at.ToMilliseconds(),
+        "closes_ms": window.closes_at.ToMilliseconds(),
+        "paused": spec.paused,
+    }
+
+
+def place_of(entry: Entry, standing: Standing, permutation: Permutation | None) -> int | None:
+    """An entry's position from 0: drawn within the cohort, its index behind it; None before the draw."""
+    if standing.cohort is None:
+        return None
+    if entry.index >= standing.cohort:
+        return entry.index
+    return permutation.place(entry.index) if permutation is not None else None
+
+
+def index_at(place: int, cohort: int, permutation: Permutation | None) -> int:
+    """The index that has a place: the inverse of `place_of`."""
+    if place >= cohort:
+        return place
+    if permutation is None:
+        raise ValueError("places of the cohort are unknown before the draw")
+    return permutation.index(place)
+
+
+def is_called(place: int | None, standing: Standing) -> bool:
+    """Whether the place was called: only then is there anything to ask the ledger."""
+    return place is not None and place < standing.serving
+
+
+def view(entry: Entry, place: int | None, standing: Standing, turn: Turn | None) -> PlaceView:
+    """One buyer's place, from the line's entry and, for a called place, the ledger's word."""
+    if entry.left:
+        return PlaceView(PlaceState.LEFT, entry, place, None)
+    if turn is not None:
+        return PlaceView(turn.state, entry, place, 0, turn)
+    ahead = None if place is None else max(0, place - standing.serving)
+    return PlaceView(PlaceState.WAITING, entry, place, ahead, None, estimate(ahead, standing))
+
+
+def joins_anew(turn: Turn, limit: int) -> bool:
+    """Whether a called buyer who joins again gets a new place at the end.
+
+    A lapsed turn does. A finished one does while the buyer has less than the limit (a remainder was offered,
+    or tickets were given back); at the limit a new turn would be passed over, so the old place is answered.
+    """
+    if turn.state is PlaceState.LAPSED:
+        return True
+    return turn.state is PlaceState.FINISHED and (turn.has is None or turn.has < limit)
+
+
+def availability(*, free: int, promised: int, held: int, claims: int) -> Availability:
+    """What there is to wait for: `free` units are neither held, sold, blocked nor claimed."""
+    if free > promised:
+        return Availability.SELLING
+    if promised > 0 or held > 0 or claims > 0:
+        return Availability.MAY_RETURN
+    return Availability.SOLD_OUT
+
+
+def calling_rate(standing: Standing) -> float:
+    """Places called per second lately; 0 where nothing was."""
+    marks = _recent(standing)
+    if not marks:
+        return 0.0
+    called = standing.serving - marks[0][1]
+    span_ms = max(1000, standing.now_ms - marks[0][0])
+    return 1000.0 * called / span_ms
+
+
+def _recent(standing: Standing) -> Sequence[tuple[int, int]]:
+    return [mark for mark in standing.marks if standing.now_ms - mark[0] <= RATE_WINDOW_MS]
+
+
+def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
+    """A range of seconds the wait is likely to end in, or None where nothing honest can be said.
+
+    The calls of the last minute are taken as a count with a Poisson spread of two deviations, so that few
+    calls make a wide range. When everything is promised or sold, nobody can know.
+    """
+    if ahead is None or standing.phase is not Phase.OPEN or standing.availability is not Availability.SELLING:
+        return None
+    marks = _recent(standing)
+    called = standing.serving - marks[0][1] if marks else 0
+    rate = calling_rate(standing)
+    if called < RATE_MIN_CALLED or rate <= 0:
+        return None
+    spread = 2.0 / math.sqrt(called)
+    low = math.floor(ahead / (rate * (1.0 + spread)))
+    high = math.ceil((ahead + 1) / (rate * (1.0 - min(spread, 0.9))))
+    return (low, high) if high <= ESTIMATE_MAX_S else None
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Calls per second at most, as a token bucket that holds a second's worth; a rate of 0 means no bound."""
+
+    rate: float
+    tokens: float = field(default=1.0)
+    at_ms: int = 0
+
+    def most(self, now_ms: int, wanted: int) -> int:
+        """How many of `wanted` calls may be made now."""
+        if self.rate <= 0:
+            return wanted
+        if self.at_ms:
+            grown = self.tokens + self.rate * max(0, now_ms - self.at_ms) / 1000.0
+            self.tokens = min(grown, max(1.0, self.rate))
+        self.at_ms = max(self.at_ms, now_ms)
+        return min(wanted, int(self.tokens))
+
+    def spend(self, calls: int) -> None:
+        """Takes what was called out of the bucket."""
+        if self.rate > 0:
+            self.tokens -= calls
