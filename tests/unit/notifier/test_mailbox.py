@@ -5,13 +5,13 @@ from collections import defaultdict
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from services.notifier.rules import Mailbox, State, TooManyOrders, buyer_key, key_and_order, subject_of
 
 BUYERS = [buyer_key("concert", f"buyer{number}") for number in range(3)]
 ORDERS = [(key, f"{key}-order{number}") for key in BUYERS for number in range(2)]
-MAX_PENDING = 2
+MAX_PENDING = 1
 
 
 def state(key: str, order: str, version: int) -> State:
@@ -31,8 +31,17 @@ class Telling(RuleBasedStateMachine):
         self.asked: list[str] = []
         self.answer: list[State] | None = None
         self.told: dict[str, dict[str, int]] = defaultdict(dict)
+        # What had been decided when the buyer was added: being caught up promises at least that.
+        self.owed: dict[str, dict[str, int]] = {}
         self.added = 0
         self.caught_up = 0
+
+    @initialize(live=st.booleans())
+    def begin(self, live: bool) -> None:
+        if live:
+            for key in BUYERS:
+                self.a_buyer_is_added(key)
+            self.mailbox.finish_reading(self.mailbox.begin_reading(len(BUYERS)), [])
 
     @rule(order=st.sampled_from(ORDERS))
     def checkout_decides(self, order: tuple[str, str]) -> None:
@@ -58,7 +67,10 @@ class Telling(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(BUYERS))
     def a_buyer_is_added(self, key: str) -> None:
-        self.mailbox.add(key)
+        if self.mailbox.add(key):
+            self.owed[key] = {
+                order[1]: version for order, version in self.published.items() if order[0] == key
+            }
         self.added += 1
 
     @rule(key=st.sampled_from(BUYERS))
@@ -101,10 +113,14 @@ class Telling(RuleBasedStateMachine):
             self.told[told.key][told.order_id] = told.version
         assert self.caught_up <= batch.caught_up <= self.added
         self.caught_up = batch.caught_up
+        if self.caught_up == self.added:
+            for key in self.mailbox.subjects:
+                assert all(self.told[key].get(order, -1) >= least for order, least in self.owed[key].items())
 
     @invariant()
     def little_is_kept(self) -> None:
         assert len(self.mailbox._pending) <= MAX_PENDING
+        assert self.mailbox._unread.keys() | self.mailbox._reading <= self.mailbox.subjects.keys()
 
     def teardown(self) -> None:
         """When everything has come to rest, every client knows every last state."""
@@ -156,6 +172,26 @@ def test_being_caught_up_is_said_with_the_last_of_the_states_read() -> None:
     assert two is not None
     assert two.caught_up == 1
     assert mailbox.take(1, 1000) is None
+
+
+def test_a_buyer_added_again_during_a_read_is_caught_up_by_the_next_one() -> None:
+    mailbox = Mailbox(10, 10)
+    key, order = ORDERS[0]
+    mailbox.add(key)
+    asked = mailbox.begin_reading(10)
+    mailbox.drop(key)
+    mailbox.add(key)
+    mailbox.finish_reading(asked, [state(key, order, 0)])
+
+    first = mailbox.take(10, 1000)
+    mailbox.finish_reading(mailbox.begin_reading(10), [state(key, order, 1)])
+    second = mailbox.take(10, 1000)
+
+    assert first is not None
+    assert first.caught_up == 1, "only the addition that was dropped again is settled"
+    assert second is not None
+    assert [told.version for told in second.states] == [1]
+    assert second.caught_up == 2
 
 
 def test_a_buyer_without_orders_is_caught_up_too() -> None:
