@@ -51,7 +51,7 @@ def forget(data: Path) -> None:
 
 
 async def serve(stack: Stack, console: Console) -> int:
-    """Keep the stack up until SIGINT or SIGTERM. A second signal ends everything by force."""
+    """Keep the stack up until SIGINT, SIGTERM or SIGHUP. A second signal ends everything by force."""
     asked = asyncio.Event()
     holding = asyncio.create_task(_hold(stack, asked, console))
     watching = asyncio.create_task(_show(stack, console))
@@ -64,7 +64,7 @@ async def serve(stack: Stack, console: Console) -> int:
             holding.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted)
     try:
         await holding

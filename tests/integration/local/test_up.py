@@ -73,7 +73,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
         up.process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_end_leaves_no_process(start: Callable[..., Up], number: signal.Signals) -> None:
     up = start()
     up.wait_for("Catraca is up")
