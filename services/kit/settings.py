@@ -1,0 +1,190 @@
+"""Settings from the environment: one frozen dataclass per service, read and validated once at start."""
+
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+PREFIX = "CATRACA_"
+REQUIRED = dataclasses.MISSING
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+S = TypeVar("S")
+
+
+class SettingError(Exception):
+    """A setting that stops the start. Its text is one sentence for the person who set it."""
+
+    def __init__(self, variable: str, found: str, expected: str) -> None:
+        super().__init__(f"{variable} is {found}; expected {expected}")
+        self.variable = variable
+        self.found = found
+        self.expected = expected
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] | None = None,
+    secret: bool = False,
+) -> Any:
+    """A field of a settings dataclass.
+
+    `default` may be REQUIRED. `doc` says what it is, its unit and why one would change it. Bounds include
+    their ends. What a secret holds appears in no error and no repr.
+    """
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices, "secret": secret}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, repr=not secret, metadata=metadata)
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """What every service is told."""
+
+    listen: str = setting("127.0.0.1:50051", "host:port that gRPC listens on; port 0 takes a free one.")
+    nats_url: str = setting(REQUIRED, "nats://host:port of JetStream.", secret=True)
+    redis_url: str | None = setting(
+        None, "redis://host:port of the service's store, where it has one.", secret=True
+    )
+    stream_replicas: int = setting(
+        1, "Servers that keep each stream; 3 in a cluster that shall survive one.", minimum=1, maximum=5
+    )
+    oidc_issuer: str = setting(REQUIRED, "`iss` of every bearer token.")
+    jwks_url: str = setting(REQUIRED, "Where the issuer publishes its public keys.")
+    audience: str = setting("catraca", "`aud` of every bearer token.")
+    buyer_hash_key_file: Path = setting(
+        REQUIRED, "JSON list with the one key that buyers' ids are made with; the same in every service."
+    )
+    service_token_file: Path = setting(
+        REQUIRED, "The bearer token this service calls others with; read again when the file changes."
+    )
+    log_level: str = setting(
+        "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
+    )
+    drain_s: float = setting(
+        10.0, "Seconds that running calls have to finish after SIGTERM.", minimum=0, maximum=600
+    )
+    max_message_bytes: int = setting(
+        4 * 1024 * 1024,
+        "Bytes of the largest request that is taken; larger ones are refused.",
+        minimum=64 * 1024,
+        maximum=64 * 1024 * 1024,
+    )
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field: CATRACA_ and its name in capitals."""
+    return PREFIX + field.upper()
+
+
+def load(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
+    """Reads `cls` from the environment; a variable that is empty counts as not set.
+
+    Raises SettingError for the first field that is missing, malformed or out of bounds.
+    """
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        text = environ.get(variable_of(field.name), "").strip()
+        if text:
+            values[field.name] = _parse(field, hints[field.name], text)
+        elif field.default is REQUIRED and field.default_factory is REQUIRED:
+            raise SettingError(variable_of(field.name), "not set", _expected(field, hints[field.name]))
+    return cls(**values)
+
+
+def load_or_exit(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
+    """`load`, but a wrong setting prints its one sentence and ends the process with status 2."""
+    try:
+        return load(cls, environ)
+    except SettingError as error:
+        exit_for(error)
+
+
+def exit_for(error: SettingError) -> typing.NoReturn:
+    """Ends the process with the error's sentence on stderr and status 2."""
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(2)
+
+
+def _parse(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
+    found = "set to something else" if field.metadata.get("secret") else f"{text!r}"
+    wrong = SettingError(variable_of(field.name), found, _expected(field, hint))
+    try:
+        value = _PARSERS[_plain(hint)](text)
+    except ValueError:
+        raise wrong from None
+    minimum, maximum = field.metadata.get("minimum"), field.metadata.get("maximum")
+    choices = field.metadata.get("choices")
+    if choices is not None and value not in choices:
+        raise wrong
+    # NaN is on neither side of a bound, so the bounds are asked for, not their breach.
+    if minimum is not None and not value >= minimum:
+        raise wrong
+    if maximum is not None and not value <= maximum:
+        raise wrong
+    return value
+
+
+def _plain(hint: Any) -> Any:
+    """The type without `| None`."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+    return hint
+
+
+def _bool(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+_PARSERS: Mapping[Any, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: _bool,
+    Path: Path,
+    list[str]: _list,
+}
+
+_KINDS: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    list[str]: "a list separated by commas",
+}
+
+
+def _expected(field: "dataclasses.Field[Any]", hint: Any) -> str:
+    minimum, maximum = field.metadata.get("minimum"), field.metadata.get("maximum")
+    choices = field.metadata.get("choices")
+    kind = f"one of {', '.join(choices)}" if choices else _KINDS[_plain(hint)]
+    if minimum is not None and maximum is not None:
+        kind += f" from {minimum} to {maximum}"
+    elif minimum is not None:
+        kind += f" of at least {minimum}"
+    elif maximum is not None:
+        kind += f" of at most {maximum}"
+    doc = field.metadata.get("doc", "")
+    return f"{kind} ({doc})" if doc else kind
