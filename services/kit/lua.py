@@ -1,0 +1,178 @@
+"""Redis scripts: one transition per Lua file, assembled under one dispatcher and run with whole batches.
+
+`lua/dispatch.lua` is the script; lines in it stand for what the loader puts there:
+
+    --@include keys                     local keys = { meta = KEYS[1], … }, and FIXED_KEYS, how many they are
+    --@include lib                      lib.lua as it is: its locals serve all that follow; then each
+                                        lib/NAME.lua, which makes a table NAME that all others, whatever their
+                                        order, and all that follows may use
+    --@include transitions(line, cmd)   transitions.NAME = function(line, cmd) … end for every other NAME.lua,
+                                        whose text is the function's body; `transitions` is declared before
+    --@include transitions              the same files as they are, each in a scope of its own
+
+The script takes KEYS, ARGV[1] (the envelope) and ARGV[2] (the list of commands), both msgpack, and returns
+one msgpack: a list of results, or {word = "NOT_LOADED"} for the whole batch.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from services.kit.errors import Refusal
+
+POINT_OF_NO_FAILURE = "-- After this point nothing can fail."
+
+_DISPATCH = "dispatch.lua"
+_LIBRARY = "lib.lua"
+_INCLUDE = re.compile(r"^--@include (\w+)(\([\w, ]*\))?[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"^-- (Purpose|KEYS|ARGV|Returns):(.*)$")
+
+
+class NotLoaded(Refusal):
+    """The store does not hold the sale under this epoch; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("SALE_NOT_LOADED")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a fragment says of itself above its code."""
+
+    purpose: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    returns: tuple[str, ...]
+
+
+def parse_header(text: str) -> Header:
+    """Reads the comment that begins a fragment. Raises ValueError where a field is missing.
+
+    A field goes on over comment lines that begin with two spaces or more; KEYS, ARGV and Returns are names
+    separated by commas, or `none`.
+    """
+    fields: dict[str, str] = {}
+    current = ""
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        if match := _FIELD.match(line):
+            current = match[1]
+            fields[current] = match[2].strip()
+        elif current and line.startswith("--  "):
+            fields[current] += " " + line[2:].strip()
+        else:
+            current = ""
+    missing = [name for name in ("Purpose", "KEYS", "ARGV", "Returns") if not fields.get(name)]
+    if missing:
+        raise ValueError(f"the header lacks {', '.join(missing)}")
+    return Header(fields["Purpose"], *(_names(fields[name]) for name in ("KEYS", "ARGV", "Returns")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(re.findall(r"\w+", text))
+
+
+@dataclass(frozen=True)
+class Script:
+    """One service's script. `keys` names the first of its KEYS, in order; others may follow."""
+
+    text: str
+    sha: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path, keys: Sequence[str]) -> "Script":
+        """Assembles the folder's files. Raises ValueError for an unknown include."""
+        text = assemble(folder, keys)
+        # The name by which Redis knows a script; nothing is protected by it.
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return cls(text, sha, tuple(keys))
+
+    async def run(
+        self,
+        redis: Redis,
+        keys: Sequence[str],
+        envelope: Mapping[str, Any],
+        commands: Sequence[Mapping[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """One result per command, in order, whether this Redis knows the script already or not.
+
+        Raises NotLoaded. Text that is not UTF-8 comes back with surrogate escapes; see `raw`.
+        """
+        arguments: tuple[str | bytes, ...] = (*keys, _pack(envelope), _pack(commands))
+        try:
+            answer = await redis.evalsha(self.sha, len(keys), *arguments)
+        except NoScriptError:
+            answer = await redis.eval(self.text, len(keys), *arguments)
+        results = msgpack.unpackb(answer, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
+        if isinstance(results, dict) and results.get("word") == "NOT_LOADED":
+            raise NotLoaded
+        if not isinstance(results, list):
+            raise TypeError(f"the script answered {results!r} instead of a list of results")
+        return results
+
+
+def raw(text: str) -> bytes:
+    """The bytes of a string that a script returned, where they are no text."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _pack(value: Any) -> bytes:
+    # Lua has one kind of string: bytes and text are packed alike.
+    packed = msgpack.packb(value, use_bin_type=False)
+    assert isinstance(packed, bytes)
+    return packed
+
+
+def assemble(folder: Path, keys: Sequence[str]) -> str:
+    """The script's whole text."""
+
+    def included(match: re.Match[str]) -> str:
+        match match.groups():
+            case "keys", None:
+                names = ", ".join(f"{name} = KEYS[{place}]" for place, name in enumerate(keys, 1))
+                return f"local keys = {{ {names} }}\nlocal FIXED_KEYS = {len(keys)}"
+            case "lib", None:
+                return _library(folder)
+            case "transitions", parameters:
+                return "\n".join(_fragment(path, parameters) for path in fragments(folder))
+        raise ValueError(f"{_DISPATCH} has {match[0]!r}, which includes none of keys, lib and transitions")
+
+    return _INCLUDE.sub(included, (folder / _DISPATCH).read_text("utf-8"))
+
+
+def fragments(folder: Path) -> list[Path]:
+    """The files of a folder that hold one transition each, by name."""
+    return [path for path in _files(folder) if path.name not in (_DISPATCH, _LIBRARY)]
+
+
+def _fragment(path: Path, parameters: str | None) -> str:
+    text = path.read_text("utf-8")
+    if parameters is None:
+        return f"do -- {path.name}\n{text}\nend"
+    return f"transitions.{path.stem} = function{parameters} -- {path.name}\n{text}\nend"
+
+
+def _library(folder: Path) -> str:
+    shared, modules = folder / _LIBRARY, _files(folder / "lib")
+    parts = [shared.read_text("utf-8")] if shared.exists() else []
+    if modules:
+        # Declared before any of them is made, so that each may name any other.
+        parts.append("local " + ", ".join(path.stem for path in modules))
+    for path in modules:
+        parts.append(
+            f"{path.stem} = (function() -- {path.name}\n{path.read_text('utf-8')}\nreturn {path.stem}\nend)()"
+        )
+    return "\n".join(parts)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.lua"))
