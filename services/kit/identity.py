@@ -1,0 +1,185 @@
+"""Who calls: bearer JWTs verified and remembered for a bounded time, and the buyer a call speaks for."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from services.kit.buyers import buyer_id
+from services.kit.errors import Refusal
+from services.kit.jwks import KeySet
+from services.kit.keys import KeyRing
+
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+BUYER_METADATA = "catraca-buyer"
+DEFAULT_NAMESPACE = "public"
+MAX_SUBJECT_BYTES = 256
+
+_BEARER = "bearer "
+_LONGEST_TOKEN = 8 * 1024
+_REMEMBER_S = 60.0
+_REMEMBERED = 20_000
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """Someone who stands in line: the subject within a namespace, and the internal id of the two."""
+
+    namespace: str
+    subject: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `buyer` is the subject a BFF speaks for in this call, from its `catraca-buyer` metadata."""
+
+    namespace: str
+    subject: str
+    roles: frozenset[str]
+    buyer: str | None
+    keys: KeyRing = field(repr=False)
+
+    def need(self, *roles: str) -> None:
+        """Raises Refusal ROLE_REQUIRED unless the caller has one of the roles."""
+        if self.roles.isdisjoint(roles):
+            raise Refusal("ROLE_REQUIRED", needs=" or ".join(roles))
+
+
+_current: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller(_context: object) -> Caller:
+    """Who makes this call. Methods that are declared public have no caller."""
+    return _current.get()
+
+
+def set_caller(who: Caller) -> None:
+    """Names the caller of the call that this task serves."""
+    _current.set(who)
+
+
+def buyer_of(context: object) -> Buyer:
+    """The buyer this call is about: the caller, or whom a BFF names.
+
+    Raises Refusal NOT_YOUR_BUYER, ROLE_REQUIRED, or INVALID_FIELD for a subject that cannot be one.
+    """
+    who = caller(context)
+    if "bff" in who.roles:
+        if who.buyer is None:
+            raise Refusal("NOT_YOUR_BUYER", f"A BFF names its buyer in the {BUYER_METADATA} metadata.")
+        return _buyer(who, who.buyer, BUYER_METADATA)
+    who.need("buyer")
+    if who.buyer is not None and who.buyer != who.subject:
+        raise Refusal("NOT_YOUR_BUYER")
+    return _buyer(who, who.subject, "sub")
+
+
+def buyer_for(who: Caller, subject: str) -> Buyer:
+    """The buyer of one item in a batch of a BFF.
+
+    Raises Refusal ROLE_REQUIRED, or INVALID_FIELD for a subject that cannot be one.
+    """
+    who.need("bff")
+    return _buyer(who, subject, "subject")
+
+
+def _buyer(who: Caller, subject: str, source: str) -> Buyer:
+    if not sound_subject(subject):
+        expected = f"1 to {MAX_SUBJECT_BYTES} bytes of printable text"
+        raise Refusal("INVALID_FIELD", field=source, expected=expected)
+    return Buyer(who.namespace, subject, buyer_id(who.keys, who.namespace, subject))
+
+
+def sound_subject(subject: str) -> bool:
+    """Whether this text may name someone: not empty, not too long, nothing invisible in it."""
+    return 0 < len(subject.encode()) <= MAX_SUBJECT_BYTES and subject.isprintable()
+
+
+class Verifier:
+    """Verifies bearer tokens of one issuer and remembers them for at most a minute.
+
+    A token that is remembered costs a hash and a look-up; one that is not, a signature check. A digest of
+    each is kept, and at most so many.
+    """
+
+    def __init__(self, jwks_url: str, issuer: str, audience: str, keys: KeyRing) -> None:
+        """`keys` are what buyers' ids are made with; a Caller carries them."""
+        self._key_set = KeySet(jwks_url)
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = keys
+        self._remembered: dict[bytes, tuple[Caller, float, float]] = {}
+
+    async def verify(self, metadata: Metadata) -> Caller:
+        """Who calls with this metadata. Raises Refusal TOKEN_INVALID, TOKEN_EXPIRED, UNAVAILABLE."""
+        authorization, buyer = None, None
+        for name, value in metadata:
+            if name == "authorization":
+                authorization = value
+            elif name == BUYER_METADATA:
+                buyer = value
+        who = await self._caller(authorization)
+        if isinstance(buyer, str):
+            return Caller(who.namespace, who.subject, who.roles, buyer, who.keys)
+        return who
+
+    async def _caller(self, authorization: str | bytes | None) -> Caller:
+        if not isinstance(authorization, str) or authorization[: len(_BEARER)].lower() != _BEARER:
+            raise Refusal("TOKEN_INVALID", "A bearer token is needed.")
+        token = authorization[len(_BEARER) :].strip()
+        if len(token) > _LONGEST_TOKEN:
+            raise Refusal("TOKEN_INVALID", "The bearer token is too long.")
+        digest = hashlib.blake2b(token.encode(), digest_size=16).digest()
+        known = self._remembered.get(digest)
+        if known is not None:
+            who, expires_at, forget_at = known
+            if time.time() >= expires_at:
+                raise Refusal("TOKEN_EXPIRED")
+            if time.monotonic() < forget_at:
+                return who
+            del self._remembered[digest]
+        claims = await self._claims(token)
+        who = self._caller_of(claims)
+        if len(self._remembered) >= _REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = (who, float(claims["exp"]), time.monotonic() + _REMEMBER_S)
+        return who
+
+    async def _claims(self, token: str) -> Mapping[str, Any]:
+        try:
+            key = await self._key_set.key_of(jwt.get_unverified_header(token).get("kid"))
+            return jwt.decode(
+                token,
+                key=key,
+                algorithms=ALGORITHMS,
+                issuer=self._issuer,
+                audience=self._audience,
+                # A clock that runs ahead at the issuer makes no token worse; only its end counts.
+                options={"require": ["exp", "iss", "aud", "sub"], "verify_iat": False},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Refusal("TOKEN_EXPIRED") from None
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise Refusal("TOKEN_INVALID", "The bearer token does not verify.") from None
+
+    def _caller_of(self, claims: Mapping[str, Any]) -> Caller:
+        subject, namespace = claims["sub"], claims.get("ns", DEFAULT_NAMESPACE)
+        roles = claims.get("roles", [])
+        sound = (
+            isinstance(subject, str)
+            and isinstance(namespace, str)
+            and sound_subject(subject)
+            and sound_subject(namespace)
+            and isinstance(roles, list)
+            and all(isinstance(role, str) for role in roles)
+        )
+        if not sound:
+            raise Refusal("TOKEN_INVALID", "The bearer token's claims do not have the shape they must have.")
+        return Caller(namespace, subject, frozenset(roles), None, self._keys)

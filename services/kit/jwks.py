@@ -1,0 +1,110 @@
+"""The issuer's public keys: fetched when first needed, and again when a token names another key."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import aiohttp
+import jwt
+
+from services.kit.errors import Refusal
+from services.kit.logs import get_logger
+
+_FETCH_TIMEOUT_S = 5.0
+_LARGEST_BYTES = 256 * 1024
+# At most one fetch in this time for keys that are not known, so that forged tokens cannot make us a nuisance.
+_COOL_DOWN_S = 5.0
+# Until the first fetch succeeds nobody can be let in, so it is tried more often.
+_FIRST_COOL_DOWN_S = 0.5
+# Keys that the issuer withdrew are forgotten after this.
+_FRESH_S = 600.0
+_USABLE = frozenset({"RS256", "ES256", "EdDSA"})
+
+_log = get_logger("jwks")
+
+
+class KeySet:
+    """The keys behind one JWKS URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._loaded_at: float | None = None
+        self._tried_at: float | None = None
+        self._failed = True
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def key_of(self, kid: str | None) -> jwt.PyJWK:
+        """The key of this id, or the only key for a token that names none.
+
+        Raises jwt.InvalidKeyError if the issuer has no such key, Refusal UNAVAILABLE if it did not answer.
+        """
+        key = self._known(kid)
+        now = time.monotonic()
+        if key is not None:
+            if self._loaded_at is not None and now - self._loaded_at > _FRESH_S and self._may_try(now):
+                # This caller need not wait: the keys in hand are good until the issuer answers.
+                self._refresh()
+            return key
+        if self._fetching is None and self._may_try(now):
+            self._refresh()
+        if self._fetching is not None:
+            # Everyone waits for the same fetch, and who stops waiting does not stop it.
+            await asyncio.shield(self._fetching)
+        key = self._known(kid)
+        if key is None and self._failed:
+            raise Refusal("UNAVAILABLE", "The issuer's keys cannot be read now.")
+        if key is None:
+            raise jwt.InvalidKeyError("the issuer has no such key")
+        return key
+
+    def _known(self, kid: str | None) -> jwt.PyJWK | None:
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(kid)
+
+    def _may_try(self, now: float) -> bool:
+        cool_down = _FIRST_COOL_DOWN_S if self._loaded_at is None else _COOL_DOWN_S
+        return self._fetching is None and (self._tried_at is None or now - self._tried_at >= cool_down)
+
+    def _refresh(self) -> None:
+        self._tried_at = time.monotonic()
+        self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        try:
+            timeout = aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._url, allow_redirects=False) as response,
+            ):
+                response.raise_for_status()
+                body = b""
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > _LARGEST_BYTES:
+                        raise ValueError("the answer is too long")
+            self._keys = _parsed(json.loads(body))
+            self._loaded_at = time.monotonic()
+            self._failed = False
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+            self._failed = True
+            _log.warning(
+                "the issuer's keys cannot be read", url=self._url, problem=str(error) or type(error).__name__
+            )
+        finally:
+            self._fetching = None
+
+
+def _parsed(document: Any) -> dict[str | None, jwt.PyJWK]:
+    """The keys that tokens may be signed with; others, symmetric ones above all, are passed over."""
+    keys: dict[str | None, jwt.PyJWK] = {}
+    for entry in document["keys"]:
+        try:
+            key = jwt.PyJWK(entry)
+        except jwt.PyJWTError:
+            continue
+        if key.algorithm_name in _USABLE and entry.get("use", "sig") == "sig":
+            keys[key.key_id] = key
+    return keys

@@ -1,0 +1,167 @@
+"""Serving: a gRPC server with health, reflection, identity and the error table, drained when told to stop."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.kit.identity import Verifier
+from services.kit.interceptor import Guard
+from services.kit.keys import load_single
+from services.kit.logs import get_logger
+from services.kit.settings import CommonSettings, SettingError, exit_for, variable_of
+
+# (add_XServicer_to_server, servicer, full name of the service)
+Service = tuple[Callable[[Any, Any], None], Any, str]
+
+_PUBLIC = frozenset(
+    {
+        f"/{health.SERVICE_NAME}/",
+        "/grpc.reflection.v1alpha.ServerReflection/",
+        "/grpc.reflection.v1.ServerReflection/",
+    }
+)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# gRPC itself refuses what is larger, without our details; the gap is refused by name.
+_HARD_LIMIT_FACTOR = 4
+
+_log = get_logger("server")
+
+
+class Server:
+    """One service's gRPC server."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: CommonSettings,
+        services: Sequence[Service],
+        *,
+        public: Collection[str] = (),
+    ) -> None:
+        """`public` names the methods that need no token, as "/package.Service/Method".
+
+        Raises SettingError for a buyers' key file that cannot be used.
+        """
+        keys = load_single(settings.buyer_hash_key_file, "buyer_hash_key_file")
+        verifier = Verifier(settings.jwks_url, settings.oidc_issuer, settings.audience, keys)
+        guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public))
+        self._name = name
+        self._settings = settings
+        self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
+        self._health = health.aio.HealthServicer()
+        self._names = [full_name for _, _, full_name in services]
+        for add, servicer, _ in services:
+            add(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+
+    async def start(self) -> int:
+        """Listens and reports SERVING; answers the port. Raises SettingError where it cannot listen."""
+        try:
+            port = self._server.add_insecure_port(self._settings.listen)
+        except RuntimeError:
+            port = 0
+        if port == 0 and not self._settings.listen.startswith("unix:"):
+            raise SettingError(
+                variable_of("listen"),
+                f"{self._settings.listen!r}, where this process cannot listen",
+                "host:port of this machine that nobody else listens on",
+            )
+        await self._server.start()
+        for name in ["", *self._names]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving", name=self._name, listen=self._settings.listen, port=port)
+        return port
+
+    async def stop(self, on_drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Reports NOT_SERVING, runs `on_drain`, lets calls finish, and ends those that do not."""
+        await self._health.enter_graceful_shutdown()
+        deadline = asyncio.get_running_loop().time() + self._settings.drain_s
+        if on_drain is not None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await on_drain()
+            except Exception:
+                _log.exception("draining failed")
+        await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
+        _log.info("stopped", name=self._name)
+
+    async def abandon(self) -> None:
+        """Ends every call at once."""
+        await self._server.stop(None)
+
+
+async def serve(
+    name: str,
+    settings: CommonSettings,
+    services: Sequence[Service],
+    *,
+    on_drain: Callable[[], Awaitable[None]] | None = None,
+    public: Collection[str] = (),
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends what is still running at once.
+
+    `on_drain` runs when the drain begins, while calls still run: end streams and take no new work there.
+    """
+    loop = asyncio.get_running_loop()
+    told, told_again = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (told_again if told.is_set() else told).set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        server = Server(name, settings, services, public=public)
+        await server.start()
+        await told.wait()
+        _log.info("draining", name=name, at_most_s=settings.drain_s)
+        stopping = asyncio.create_task(server.stop(on_drain))
+        impatient = asyncio.create_task(told_again.wait())
+        await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
+        impatient.cancel()
+        if not stopping.done():
+            stopping.cancel()
+            await server.abandon()
+        else:
+            await stopping
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs a service's main coroutine on uvloop. A SettingError prints its sentence and exits with 2."""
+
+    async def started() -> None:
+        await main()
+
+    try:
+        uvloop.run(started())
+    except SettingError as error:
+        exit_for(error)
+
+
+def _options(settings: CommonSettings) -> list[tuple[str, int]]:
+    return [
+        # A taken port must fail the start instead of sharing the calls with whoever has it.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes * _HARD_LIMIT_FACTOR),
+        ("grpc.max_send_message_length", settings.max_message_bytes * _HARD_LIMIT_FACTOR),
+        # Clients that keep idle connections alive are welcome, not told to go away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_ping_strikes", 0),
+        # Streams that nobody reads any more are found out.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
