@@ -1,0 +1,64 @@
+"""The embedded stack tells each service what its settings ask for, under the names that they read."""
+
+import dataclasses
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.parts import CheckoutProcess, GrpcProcess, Part
+from local.stack import SERVICES
+from local.wiring import Keys, Wiring
+from services.kit.settings import CommonSettings, load, variable_of
+
+
+def settings_of(service: str) -> type[Any]:
+    """The one settings dataclass of a service."""
+    found = [
+        value
+        for value in vars(import_module(f"services.{service}.config")).values()
+        if isinstance(value, type) and issubclass(value, CommonSettings) and value is not CommonSettings
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def variables_of(service: str, folder: Path) -> dict[str, str]:
+    """What the stack tells that service."""
+    parts = {
+        name: Part(name, [(CheckoutProcess if name == "checkout" else GrpcProcess)(name, folder, module)])
+        for name, module in SERVICES.items()
+    }
+    wiring = Wiring(
+        data=folder,
+        keys=Keys(folder / "keys"),
+        redis_url="redis://:secret@127.0.0.1:1/0",
+        nats_url="nats://user:secret@127.0.0.1:2",
+        postgres_url="postgresql://user:secret@127.0.0.1:3/catraca",
+        issuer_url="http://127.0.0.1:4",
+        sandbox_url="http://127.0.0.1:5",
+        services=parts,
+    )
+    process = parts[service].processes[0]
+    assert isinstance(process, GrpcProcess)
+    return wiring.variables(service, process)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_the_stack_tells_is_all_a_service_needs(service: str, tmp_path: Path) -> None:
+    variables = variables_of(service, tmp_path)
+
+    settings = load(settings_of(service), variables)
+
+    assert settings.listen == variables["CATRACA_LISTEN"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_key_file_has_a_reader(service: str, tmp_path: Path) -> None:
+    read = {variable_of(field.name) for field in dataclasses.fields(settings_of(service))}
+
+    only_here = set(variables_of(service, tmp_path)) - set.intersection(
+        *(set(variables_of(other, tmp_path)) for other in SERVICES)
+    )
+    assert only_here - read == set()
