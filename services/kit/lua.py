@@ -4,14 +4,13 @@
 
     --@include keys                     local keys = { meta = KEYS[1], … }, and FIXED_KEYS, how many they are
     --@include lib                      lib.lua as it is: its locals serve all that follow; then each
-                                        lib/NAME.lua, which makes a table NAME that all others, whatever their
-                                        order, and all that follows may use
-    --@include transitions(line, cmd)   transitions.NAME = function(line, cmd) … end for every other NAME.lua,
-                                        whose text is the function's body; `transitions` is declared before
-    --@include transitions              the same files as they are, each in a scope of its own
+                                        lib/NAME.lua in a scope of its own, to fill tables declared before
+    --@include transitions              every other lua/NAME.lua in a scope of its own, to set
+                                        transitions.NAME, a table declared before
+    --@include transitions(cmd, line)   the same files, each as the body of such a function
 
 The script takes KEYS, ARGV[1] (the envelope) and ARGV[2] (the list of commands), both msgpack, and returns
-one msgpack: a list of results, or {word = "NOT_LOADED"} for the whole batch.
+one msgpack: a list of results, or one map whose `word` answers the whole batch, NOT_LOADED above all.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 from redis.asyncio import Redis
@@ -40,6 +39,15 @@ class NotLoaded(Refusal):
 
     def __init__(self) -> None:
         super().__init__("SALE_NOT_LOADED")
+
+
+class WholeBatch(Exception):
+    """The script answered the whole batch with one word; `answer` is the map that holds it."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(answer["word"])
+        self.word: str = answer["word"]
+        self.answer = answer
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Script:
     ) -> list[dict[str, Any]]:
         """One result per command, in order, whether this Redis knows the script already or not.
 
-        Raises NotLoaded. Text that is not UTF-8 comes back with surrogate escapes; see `raw`.
+        Raises NotLoaded, or WholeBatch for any other word that answers all of them. Text that is not UTF-8
+        comes back with surrogate escapes; see `raw`.
         """
         arguments: tuple[str | bytes, ...] = (*keys, _pack(envelope), _pack(commands))
         try:
@@ -113,11 +122,9 @@ class Script:
         except NoScriptError:
             answer = await redis.eval(self.text, len(keys), *arguments)
         results = msgpack.unpackb(answer, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
-        if isinstance(results, dict) and results.get("word") == "NOT_LOADED":
-            raise NotLoaded
-        if not isinstance(results, list):
-            raise TypeError(f"the script answered {results!r} instead of a list of results")
-        return results
+        if isinstance(results, dict):
+            raise NotLoaded if results["word"] == "NOT_LOADED" else WholeBatch(results)
+        return cast("list[dict[str, Any]]", results)
 
 
 def raw(text: str) -> bytes:
@@ -155,23 +162,19 @@ def fragments(folder: Path) -> list[Path]:
 
 
 def _fragment(path: Path, parameters: str | None) -> str:
-    text = path.read_text("utf-8")
     if parameters is None:
-        return f"do -- {path.name}\n{text}\nend"
-    return f"transitions.{path.stem} = function{parameters} -- {path.name}\n{text}\nend"
+        return _scoped(path)
+    return f'transitions["{path.stem}"] = function{parameters} -- {path.name}\n{path.read_text("utf-8")}\nend'
 
 
 def _library(folder: Path) -> str:
-    shared, modules = folder / _LIBRARY, _files(folder / "lib")
-    parts = [shared.read_text("utf-8")] if shared.exists() else []
-    if modules:
-        # Declared before any of them is made, so that each may name any other.
-        parts.append("local " + ", ".join(path.stem for path in modules))
-    for path in modules:
-        parts.append(
-            f"{path.stem} = (function() -- {path.name}\n{path.read_text('utf-8')}\nreturn {path.stem}\nend)()"
-        )
-    return "\n".join(parts)
+    shared = folder / _LIBRARY
+    text = shared.read_text("utf-8") if shared.exists() else ""
+    return "\n".join([text, *(_scoped(path) for path in _files(folder / "lib"))])
+
+
+def _scoped(path: Path) -> str:
+    return f"do -- {path.name}\n{path.read_text('utf-8')}\nend"
 
 
 def _files(folder: Path) -> list[Path]:
