@@ -75,7 +75,7 @@ format: $(READY) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: lock
-lock: ## Recompile requirements/dev.txt from pyproject.toml
+lock: $(READY) ## Recompile requirements/dev.txt from pyproject.toml
 	@uv=uv; \
 	if ! uv --version >/dev/null 2>&1; then \
 	  scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
