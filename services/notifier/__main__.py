@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from catraca.notifier.v1 import notifier_pb2_grpc
 
-from services.kit import server
+from services.kit import logs, server
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal
 from services.kit.settings import load_or_exit
@@ -61,4 +61,6 @@ def _must_exist(definitions: Definitions) -> Callable[[str], Awaitable[None]]:
 
 
 if __name__ == "__main__":
-    server.run(main, load_or_exit(Settings))
+    chosen = load_or_exit(Settings)
+    logs.configure(NAME, chosen.log_level)
+    server.run(lambda: main(chosen))

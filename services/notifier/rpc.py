@@ -19,7 +19,6 @@ from services.notifier.streams import OpenStream, Streams, too_many
 from services.notifier.workers.snapshots import SnapshotReader
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-MAX_SUBJECT_CHARS = 255
 
 log = get_logger(__name__)
 
@@ -103,9 +102,10 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
                 raise Refusal(
                     "INVALID_FIELD", field=field, expected=f"at most {limit} subjects in one message"
                 )
-        self._streams.drop(stream, [_key(bff, request.sale, "drop", subject) for subject in request.drop])
+        for subject in request.drop:
+            self._streams.drop(stream, buyer_key(request.sale, buyer_for(bff, subject).id))
         for subject in request.add:
-            self._streams.add(stream, _key(bff, request.sale, "add", subject), subject)
+            self._streams.add(stream, buyer_key(request.sale, buyer_for(bff, subject).id), subject)
         if len(stream.mailbox.subjects) > self._settings.max_buyers_per_stream:
             raise too_many("buyers_per_stream", self._settings.max_buyers_per_stream)
 
@@ -113,13 +113,6 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
         if not LABEL.fullmatch(sale):
             raise Refusal("INVALID_FIELD", field="sale", expected="a sale's id: a DNS label")
         await self._must_exist(sale)
-
-
-def _key(bff: Caller, sale: str, field: str, subject: str) -> str:
-    if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
-        expected = f"1 to {MAX_SUBJECT_CHARS} characters in every subject"
-        raise Refusal("INVALID_FIELD", field=field, expected=expected)
-    return buyer_key(sale, buyer_for(bff, subject).id)
 
 
 def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:

@@ -77,7 +77,8 @@ class Streams:
 
     def close(self, stream: OpenStream) -> None:
         """Forget a stream whose call has ended."""
-        self.drop(stream, list(stream.mailbox.subjects))
+        for key in list(stream.mailbox.subjects):
+            self.drop(stream, key)
         self._open.discard(stream)
 
     def add(self, stream: OpenStream, key: str, subject: str = "") -> None:
@@ -86,16 +87,15 @@ class Streams:
             telling = self._telling.get(key)
             self._telling[key] = stream.alone if telling is None else (*telling, stream)
 
-    def drop(self, stream: OpenStream, keys: Iterable[str]) -> None:
-        """Tell a stream no more of some buyers."""
-        for key in keys:
-            if not stream.mailbox.drop(key):
-                continue
-            left = tuple(other for other in self._telling[key] if other is not stream)
-            if left:
-                self._telling[key] = left[0].alone if len(left) == 1 else left
-            else:
-                del self._telling[key]
+    def drop(self, stream: OpenStream, key: str) -> None:
+        """Tell a stream no more of a buyer; nothing changes where it did not."""
+        if not stream.mailbox.drop(key):
+            return
+        left = tuple(other for other in self._telling[key] if other is not stream)
+        if left:
+            self._telling[key] = left[0].alone if len(left) == 1 else left
+        else:
+            del self._telling[key]
 
     def tell(self, states: Iterable[State]) -> None:
         """Hand new states to the streams of their buyers."""
@@ -110,7 +110,7 @@ class Streams:
             stream.mailbox.forget_position()
             stream.wake()
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Take no new streams, and end those that are open: their clients find another replica."""
         self._draining = True
         for stream in self._open:
