@@ -1,0 +1,1 @@
+"""Payment providers behind one small protocol; one file each."""

@@ -1,0 +1,28 @@
+-- Reads orders with their payment and tickets.
+
+-- name: orders_by_id
+select
+    o.*, p.provider, p.session_id, p.url, p.state as payment_state, p.amount as payment_amount,
+    p.currency as payment_currency, p.pay_until_ms as payment_until_ms, p.declines,
+    case when o.state in ('CAPTURING', 'CONFIRMED') then (
+        select json_agg(t order by t.section, t.unit) from orders.tickets t where t.order_id = o.order_id
+    ) end as tickets
+from orders.orders o left join payments.payments p using (order_id)
+where o.order_id = any ($1::text[]);
+
+-- name: orders_of_buyer
+-- The ids of a buyer's orders of a sale, newest first, after the one that a page ended with.
+select order_id, accepted_at_ms from orders.orders
+where buyer = $1 and sale = $2 and (accepted_at_ms, order_id) < ($3, $4)
+order by accepted_at_ms desc, order_id desc limit $5;
+
+-- name: count_orders
+-- How many orders a sale has by state, and how many of them still owe something to the ledger or the provider.
+select
+    o.state, count(*) as orders,
+    count(*) filter (where o.owes_units or p.state in ('VOIDING', 'REFUNDING')) as unsettled
+from orders.orders o left join payments.payments p using (order_id)
+where o.sale = $1 group by o.state;
+
+-- name: webhook_seen
+select exists (select from payments.webhooks where provider = $1 and event_id = $2);
