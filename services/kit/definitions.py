@@ -1,0 +1,150 @@
+"""The definitions of all sales in memory, kept up to date from the key-value bucket `sales`."""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from catraca.sale.v1.sale_pb2 import SALE_PHASE_ARCHIVED, Sale
+from google.protobuf.message import DecodeError
+from nats.js import JetStreamContext
+
+from services.kit.errors import Refusal
+from services.kit.logs import get_logger
+from services.kit.messages import RawMsg, last_message
+from services.kit.pulling import Follower
+from services.kit.streams import kv_subject
+
+log = get_logger(__name__)
+
+BUCKET = "sales"
+STREAM = "KV_sales"
+PREFIX = kv_subject(BUCKET, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A sale as it was defined. Its phase is ARCHIVED or not stated: phases follow from the clock."""
+
+    sale: Sale
+    revision: int
+
+    @property
+    def archived(self) -> bool:
+        return self.sale.phase == SALE_PHASE_ARCHIVED
+
+
+OnChange = Callable[[Definition], Awaitable[None] | None]
+
+
+class Definitions:
+    """Follows the bucket. `start` returns once everything that stood then is known."""
+
+    def __init__(self, js: JetStreamContext) -> None:
+        self._js = js
+        self._known: dict[str, Definition] = {}
+        self._callbacks: list[OnChange] = []
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        follower = Follower(self._js, STREAM, [f"{PREFIX}>"], start="last_per_subject")
+        await follower.open()
+        left = follower.pending_at_start
+        while left > 0:
+            batch = await follower.next_batch()
+            left -= len(batch)
+            await self._take(batch)
+        self._task = asyncio.create_task(self._follow(follower), name="definitions")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def get(self, sale: str) -> Definition:
+        """The definition as it is known here, of an archived sale too. Raises Refusal SALE_NOT_FOUND."""
+        definition = self._known.get(sale)
+        if definition is None:
+            raise Refusal("SALE_NOT_FOUND", sale=sale)
+        return definition
+
+    def active(self, sale: str) -> Definition:
+        """The same, for what an archived sale refuses: also raises Refusal SALE_ARCHIVED."""
+        definition = self.get(sale)
+        if definition.archived:
+            raise Refusal("SALE_ARCHIVED", sale=sale)
+        return definition
+
+    def all(self) -> list[Definition]:
+        """Every known sale, archived ones too, by id."""
+        return [self._known[sale] for sale in sorted(self._known)]
+
+    async def latest(self, sale: str) -> Definition:
+        """The definition as the bucket has it now, asked from its leader. Raises Refusal SALE_NOT_FOUND."""
+        message = await last_message(self._js, STREAM, kv_subject(BUCKET, sale), from_leader=True)
+        if message is not None:
+            await self._take([message])
+        return self.get(sale)
+
+    async def at_least(self, sale: str, revision: int) -> Definition:
+        """The definition once it has at least this revision; the caller bounds the time."""
+        known = self._known.get(sale)
+        if known is None or known.revision < revision:
+            with contextlib.suppress(Refusal):
+                await self.latest(sale)
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: sale in self._known and self._known[sale].revision >= revision
+            )
+        return self._known[sale]
+
+    def on_change(self, callback: OnChange) -> None:
+        """Call with every definition from now on; before `start`, with those that stand too."""
+        self._callbacks.append(callback)
+
+    async def _follow(self, follower: Follower) -> None:
+        try:
+            while True:
+                await self._take(await follower.next_batch())
+        finally:
+            await follower.close()
+
+    async def _take(self, batch: list[RawMsg]) -> None:
+        for message in batch:
+            definition = _definition(message)
+            if definition is None:
+                continue
+            known = self._known.get(definition.sale.sale)
+            if known is not None and known.revision >= definition.revision:
+                continue
+            self._known[definition.sale.sale] = definition
+            await self._tell(definition)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _tell(self, definition: Definition) -> None:
+        for callback in self._callbacks:
+            try:
+                outcome = callback(definition)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:
+                # One part that cannot take a definition must not keep it from the others.
+                log.error("definition_callback_failed", sale=definition.sale.sale, exc_info=True)
+
+
+def _definition(message: RawMsg) -> Definition | None:
+    """What a message of the bucket says; None for a value that only somebody's hand can have written."""
+    sale = Sale()
+    try:
+        sale.ParseFromString(message.data)
+    except DecodeError:
+        log.error("definition_unreadable", subject=message.subject, revision=message.seq)
+        return None
+    if sale.sale != message.subject.removeprefix(PREFIX):
+        return None
+    sale.revision = message.seq
+    return Definition(sale, message.seq)

@@ -1,0 +1,223 @@
+"""Publishes a sale's outbox, a Redis stream, to JetStream: every change, once, in order."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+from google.protobuf.message import Message
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.kit.logs import get_logger
+from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced, stream_of
+
+log = get_logger(__name__)
+
+# On every message: the sequence of the last change in it. Where to go on is read from here alone.
+LAST_SEQUENCE_HEADER = "Catraca-Last-Sequence"
+
+Change = dict[str, Any]
+BuildBatch = Callable[[list[Change]], Message]
+
+PAGE_ENTRIES = 64
+MAX_BATCH_BYTES = 512 * 1024
+SHORTEST_POLL_S = 0.01
+LONGEST_POLL_S = 0.25
+# How long a relay that lost to another lets that one go first.
+YIELD_S = 0.03
+RETRY_S = 0.25
+TIDY_EVERY_S = 5.0
+
+
+class OutboxBroken(Exception):
+    """The outbox does not go on where JetStream ends: the store lost changes and must be rebuilt."""
+
+    def __init__(self, sale: str, published: int, found: int) -> None:
+        super().__init__(f"{sale}: JetStream ends with change {published}, the outbox goes on with {found}")
+        self.sale = sale
+        self.published = published
+        """The last change that JetStream has."""
+        self.found = found
+        """The first change after it that the outbox has, or the last it ever had where that is before."""
+
+
+class OutboxRelay:
+    """One sale's relay. Every replica runs one; the fence lets only one of them publish at a time.
+
+    `build_batch` makes the message for consecutive changes (maps with `sequence`, `at_ms`, `act` …). An
+    outbox entry's id is `<sequence of its last change>-0`; its field `e` is the msgpack list of changes.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        js: JetStreamContext,
+        sale: str,
+        outbox_key: str,
+        subject: str,
+        build_batch: BuildBatch,
+        *,
+        trim_after_s: float = 300.0,
+    ) -> None:
+        """`trim_after_s`: how long an entry stays in the outbox after JetStream has it."""
+        self._redis = redis
+        self._js = js
+        self._sale = sale
+        self._key = outbox_key
+        self._subject = subject
+        self._stream = stream_of(subject)
+        self._build_batch = build_batch
+        self._trim_after_s = trim_after_s
+        self._poked = asyncio.Event()
+        self._poll_s = SHORTEST_POLL_S
+        self._fence = 0
+        self._rival = False
+        # (when JetStream was seen to have it, sequence), oldest first: what may be trimmed, and when.
+        self._acked: deque[tuple[float, int]] = deque()
+        self._tidied_at = time.monotonic()
+        self._moved = asyncio.Condition()
+        self.published = 0
+        """Sequence of the last change that JetStream is known to have."""
+
+    def poke(self) -> None:
+        """Say that the outbox has something new. Without it the relay looks every 10 to 250 ms."""
+        self._poked.set()
+
+    async def wait_published(self, sequence: int) -> None:
+        """Wait until JetStream has this change."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.published >= sequence)
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises OutboxBroken; outages of Redis and NATS are waited out."""
+        known = False
+        while True:
+            try:
+                if not known:
+                    await self._resume()
+                    await self._check_not_behind()
+                    known = True
+                await self._step()
+            except WrongSequence:
+                self._rival, known = True, False
+            except (NatsError, RedisError, TimeoutError, OSError) as problem:
+                # Whether the last publish arrived is unknown now: JetStream is asked before the next.
+                known = False
+                log.warning("relay_waits", sale=self._sale, subject=self._subject, problem=repr(problem))
+                await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311 - jitter
+
+    async def _resume(self) -> None:
+        """Learn from JetStream where to go on."""
+        last = await last_message(self._js, self._stream, self._subject, from_leader=True)
+        self._fence = last.seq if last else 0
+        await self._advance(int(last.headers[LAST_SEQUENCE_HEADER]) if last else 0)
+
+    async def _step(self) -> None:
+        changes = await self._read()
+        if changes and self._rival:
+            # Whoever was faster last time is likely to be again; if it is gone, JetStream stands still.
+            before = self.published
+            await asyncio.sleep(random.uniform(YIELD_S, 2 * YIELD_S))  # noqa: S311 - jitter
+            await self._resume()
+            if self.published > before:
+                return
+        if changes:
+            self._poll_s = SHORTEST_POLL_S
+            for batch in self._batches(changes):
+                await self._publish(batch)
+        else:
+            await self._wait()
+        if time.monotonic() - self._tidied_at >= min(TIDY_EVERY_S, self._trim_after_s):
+            self._tidied_at = time.monotonic()
+            await self._check_not_behind()
+            await self._trim()
+
+    async def _read(self) -> list[tuple[Change, int]]:
+        """The next unpublished changes, each with its share of the entry's bytes."""
+        entries: Any = await self._redis.xrange(self._key, min=f"{self.published + 1}-0", count=PAGE_ENTRIES)
+        if not entries:
+            return []
+        changes: list[tuple[Change, int]] = []
+        for _, fields in entries:
+            packed: bytes = fields[b"e"]
+            listed = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
+            share = len(packed) // len(listed) + 1
+            changes += ((change, share) for change in listed if change["sequence"] > self.published)
+        found = changes[0][0]["sequence"]
+        if found != self.published + 1:
+            await self._check_gap(found)
+            return []
+        return changes
+
+    async def _check_gap(self, found: int) -> None:
+        before = self.published
+        await self._resume()
+        # Another relay may have published, and trimmed, what this one had not seen.
+        if self.published == before:
+            raise OutboxBroken(self._sale, self.published, found)
+
+    async def _check_not_behind(self) -> None:
+        """An outbox that ends before JetStream does belongs to a store that lost its tail."""
+        if not await self._redis.exists(self._key):
+            return
+        info: dict[str, bytes] = await self._redis.xinfo_stream(self._key)
+        last = int(info["last-generated-id"].split(b"-")[0])
+        if last < self.published:
+            raise OutboxBroken(self._sale, self.published, last)
+
+    def _batches(self, changes: list[tuple[Change, int]]) -> list[list[Change]]:
+        batches: list[list[Change]] = [[]]
+        size = 0
+        for change, share in changes:
+            if batches[-1] and size + share > MAX_BATCH_BYTES:
+                batches.append([])
+                size = 0
+            batches[-1].append(change)
+            size += share
+        return batches
+
+    async def _publish(self, changes: list[Change]) -> None:
+        message = self._build_batch(changes)
+        last = changes[-1]
+        headers = cloud_headers(
+            type=message.DESCRIPTOR.full_name,
+            source=f"catraca/{self._stream.lower()}",
+            subject=self._sale,
+            id=f"{self._stream.lower()}/{self._sale}/{last['sequence']}",
+            at_ms=last["at_ms"],
+        )
+        headers[LAST_SEQUENCE_HEADER] = str(last["sequence"])
+        payload = message.SerializeToString()
+        self._fence = await publish_fenced(self._js, self._subject, payload, self._fence, headers)
+        self._rival = False
+        await self._advance(last["sequence"])
+
+    async def _advance(self, sequence: int) -> None:
+        if sequence != self.published or not self._acked:
+            self._acked.append((time.monotonic(), sequence))
+        self.published = sequence
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._poked.wait(), self._poll_s)
+        except TimeoutError:
+            self._poll_s = min(self._poll_s * 2, LONGEST_POLL_S)
+        else:
+            self._poll_s = SHORTEST_POLL_S
+        self._poked.clear()
+
+    async def _trim(self) -> None:
+        """Remove the entries that JetStream has had for long enough."""
+        settled = 0
+        while self._acked and self._acked[0][0] <= time.monotonic() - self._trim_after_s:
+            settled = self._acked.popleft()[1]
+        if settled:
+            await self._redis.xtrim(self._key, minid=f"{settled + 1}-0", approximate=False)

@@ -1,0 +1,222 @@
+"""JetStream as Catraca uses it: every stream and bucket in one table, connecting, publishing with a fence."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from services.kit.consumer import Again, Delivery, Handler, Outcomes, Poison, consume
+from services.kit.logs import get_logger
+from services.kit.messages import RawMsg, last_message, last_per_subject, read_all
+from services.kit.pulling import Follower
+
+__all__ = [
+    "Again",
+    "Delivery",
+    "Follower",
+    "Handler",
+    "Outcomes",
+    "Poison",
+    "RawMsg",
+    "WrongSequence",
+    "cloud_headers",
+    "connect_nats",
+    "consume",
+    "declare",
+    "kv_subject",
+    "last_message",
+    "last_per_subject",
+    "publish_fenced",
+    "read_all",
+    "stream_of",
+]
+
+log = get_logger(__name__)
+
+# The largest message a stream takes; a server's own max_payload may be lower.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+DECLARE_TRIES = 20
+DECLARE_PAUSE_S = 0.25
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+STREAM_EXISTS_OTHERWISE = 10058
+EXPECTED_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream: nothing leaves it by age or size, what was settled is purged by whoever archived it."""
+
+    name: str
+    subject: str
+    description: str
+    compressed: bool = False
+    bucket: bool = False
+    history: int = -1
+    """Messages kept per subject; −1 keeps all."""
+
+
+STREAMS = (
+    Stream(
+        "INVENTORY", "catraca.inventory.*.units", "Changes of units and promises, per sale", compressed=True
+    ),
+    Stream("QUEUE", "catraca.queue.*.line", "Changes of the line, per sale", compressed=True),
+    Stream("INTAKE", "catraca.intake.>", "Orders as they were asked for: one message per idempotency key"),
+    Stream("CHECKOUT", "catraca.checkout.*.order.>", "Orders, one message per state"),
+    Stream("DEAD", "catraca.dead.>", "Messages that could not be worked through, for a person"),
+    Stream("KV_sales", "$KV.sales.>", "Definitions of sales", bucket=True, history=64),
+    Stream("KV_epochs", "$KV.epochs.>", "Epochs of the sales' stores", bucket=True, history=64),
+    Stream(
+        "KV_draws", "$KV.draws.>", "Seeds of the draws; only the queue may read them", bucket=True, history=1
+    ),
+)
+
+
+class NatsSettings(Protocol):
+    """The part of a service's settings that says where NATS is."""
+
+    @property
+    def nats_url(self) -> str: ...
+
+
+class WrongSequence(Exception):
+    """Somebody else published: the subject's last message is not the expected one. Nothing was stored."""
+
+
+async def connect_nats(settings: NatsSettings, name: str = "catraca") -> Client:
+    """Connect, waiting for the server if need be, and stay connected through its restarts."""
+
+    async def problem(error: Exception) -> None:
+        log.warning("nats_problem", problem=str(error) or type(error).__name__)
+
+    async def lost() -> None:
+        if not client.is_closed:
+            log.warning("nats_lost")
+
+    async def back() -> None:
+        log.info("nats_back")
+
+    client = Client()
+    await client.connect(
+        settings.nats_url.split(","),
+        name=name,
+        error_cb=problem,
+        disconnected_cb=lost,
+        reconnected_cb=back,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.25,
+        connect_timeout=5,
+        ping_interval=5,
+        max_outstanding_pings=3,
+        pending_size=64 * 1024 * 1024,
+    )
+    return client
+
+
+async def declare(js: JetStreamContext, replicas: int = 1) -> None:
+    """Create every stream and bucket, or bring one that differs to what the table says.
+
+    Services start at once and all of them declare: creating the same stream twice is no error for the server.
+    """
+    for stream in STREAMS:
+        await _declare(js, _config(stream, replicas))
+
+
+def stream_of(subject: str) -> str:
+    """The stream that keeps a subject."""
+    for stream in STREAMS:
+        if subject.startswith(stream.subject.split("*")[0].rstrip(">")):
+            return stream.name
+    raise ValueError(f"no stream keeps {subject}")
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """The subject of a bucket's key; its value is the subject's last message in the stream `KV_<bucket>`."""
+    return f"$KV.{bucket}.{key}"
+
+
+async def publish_fenced(
+    js: JetStreamContext,
+    subject: str,
+    payload: bytes,
+    expected_seq: int,
+    headers: Mapping[str, str] | None = None,
+) -> int:
+    """Publish if the subject's last message has this stream sequence (0: none yet). Returns the new sequence.
+
+    Raises WrongSequence where it has not. Any other error leaves the outcome open: read the last message.
+    """
+    fenced = {**(headers or {}), EXPECTED_SEQUENCE_HEADER: str(expected_seq)}
+    try:
+        acknowledged = await js.publish(subject, payload, headers=fenced)
+    except APIError as refusal:
+        if refusal.err_code in WRONG_LAST_SEQUENCE:
+            raise WrongSequence(f"{subject}: expected {expected_seq}: {refusal.description}") from refusal
+        raise
+    return acknowledged.seq
+
+
+def cloud_headers(
+    type: str, source: str, subject: str, id: str, at_ms: int, traceparent: str | None = None
+) -> dict[str, str]:
+    """A CloudEvent's attributes as headers (binary mode)."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": id,
+        "ce-type": type,
+        "ce-source": source,
+        "ce-subject": subject,
+        "ce-time": moment.replace("+00:00", "Z"),
+        "content-type": "application/protobuf",
+    }
+    if traceparent:
+        headers["traceparent"] = traceparent
+    return headers
+
+
+def _config(stream: Stream, replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=stream.name,
+        description=stream.description,
+        subjects=[stream.subject],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        # A stream that is full refuses what is new: what is stored was promised to somebody.
+        discard=DiscardPolicy.NEW,
+        max_msgs=-1,
+        max_bytes=-1,
+        max_age=0,
+        max_msgs_per_subject=stream.history,
+        max_msg_size=MAX_MESSAGE_BYTES,
+        allow_direct=True,
+        compression=StoreCompression.S2 if stream.compressed else StoreCompression.NONE,
+        # What a key-value client expects of a bucket.
+        allow_rollup_hdrs=stream.bucket,
+        deny_delete=stream.bucket,
+        duplicate_window=120,
+    )
+
+
+async def _declare(js: JetStreamContext, config: StreamConfig) -> None:
+    for attempt in range(DECLARE_TRIES):
+        try:
+            await js.add_stream(config)
+            return
+        except ServiceUnavailableError:
+            # A cluster that is still electing its leaders answers so.
+            if attempt == DECLARE_TRIES - 1:
+                raise
+            await asyncio.sleep(DECLARE_PAUSE_S)
+        except APIError as refusal:
+            if refusal.err_code != STREAM_EXISTS_OTHERWISE:
+                raise
+            await js.update_stream(config)
+            return
