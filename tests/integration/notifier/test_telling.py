@@ -1,0 +1,113 @@
+"""A stream tells the last state of every order first, then every newer one, each once."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.integration.notifier.conftest import Checkout, Notifiers
+
+
+async def test_last_states_come_first_and_then_what_is_new(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    replica = await notifiers.start()
+    for order in ("first", "first", "second"):
+        await checkout.decide(sale_id, "ana", order)
+    await checkout.decide(sale_id, "bruno", "other")
+
+    told = notifiers.client(replica).subscribe(sale_id, "ana")
+    await told.until(lambda: told.caught_up == 1)
+
+    assert told.versions["ana"] == {"first": 1, "second": 0}
+    assert told.updates == 2
+    await checkout.decide(sale_id, "ana", "second")
+    await checkout.decide(sale_id, "ana", "third")
+    await told.until(lambda: told.updates == 4)
+    assert told.versions["ana"] == {"first": 1, "second": 1, "third": 0}
+
+
+async def test_without_orders_a_buyer_is_caught_up_at_once(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    told = notifiers.client(await notifiers.start()).subscribe(sale_id, "ana")
+
+    await told.until(lambda: told.caught_up == 1)
+
+    assert told.updates == 0
+
+
+async def test_a_stream_with_nothing_to_say_says_so(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    client = notifiers.client(await notifiers.start(heartbeat_s=0.1))
+    one = client.subscribe(sale_id, "ana")
+    many, all_of_them = client.subscribe_many()
+    await many.send(sale_id, add=["ana"])
+
+    await one.until(lambda: one.heartbeats > 1)
+    await all_of_them.until(lambda: all_of_them.heartbeats > 1)
+
+
+async def test_a_bff_adds_and_drops_buyers_while_its_stream_runs(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    many, told = notifiers.client(await notifiers.start()).subscribe_many()
+    buyers = [f"buyer{number}" for number in range(30)]
+    for buyer in buyers[:20]:
+        await checkout.decide(sale_id, buyer, f"{buyer}-order")
+    await many.send(sale_id, add=buyers[:10])
+    await many.send(sale_id, add=buyers[10:])
+    await told.until(lambda: told.caught_up == 30)
+    assert told.updates == 20
+
+    await many.send(sale_id, drop=buyers[:10], add=["one-more"])
+    await told.until(lambda: told.caught_up == 31)
+    for buyer in buyers:
+        await checkout.decide(sale_id, buyer, f"{buyer}-order")
+    await told.until(lambda: told.updates == 40)
+
+    last = {buyer: checkout.last[buyer] for buyer in buyers[10:]}
+    assert {buyer: told.versions[buyer] for buyer in buyers[10:]} == last
+    assert all(told.versions[buyer] == {f"{buyer}-order": 0} for buyer in buyers[:10])
+
+
+async def test_every_replica_tells(notifiers: "Notifiers", checkout: "Checkout", sale_id: str) -> None:
+    replicas = await asyncio.gather(*(notifiers.start() for _ in range(2)))
+    streams = [notifiers.client(replica).subscribe(sale_id, "ana") for replica in replicas]
+    streams += [notifiers.client(replicas[0]).subscribe(sale_id, "ana")]
+    for told in streams:
+        await told.until(lambda told=told: told.caught_up == 1)
+
+    await checkout.decide(sale_id, "ana", "order")
+
+    for told in streams:
+        await told.until(lambda told=told: told.versions["ana"] == {"order": 0})
+
+
+async def test_a_buyer_with_more_orders_than_one_read_answers_hears_of_all(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    for start in range(0, 1500, 250):
+        await asyncio.gather(
+            *(checkout.decide(sale_id, "ana", f"order{number}") for number in range(start, start + 250))
+        )
+
+    told = notifiers.client(await notifiers.start()).subscribe(sale_id, "ana")
+    await told.until(lambda: told.caught_up == 1)
+
+    assert told.updates == 1500
+
+
+async def test_a_message_that_is_no_order_disturbs_nobody(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    subject = f"catraca.checkout.{sale_id}.order.{checkout.buyer('ana')}"
+    await checkout.js.publish(f"{subject}.unversioned", b"")
+    await checkout.js.publish(f"{subject}.broken", b"\xff", headers={"Catraca-Version": "0"})
+    await checkout.decide(sale_id, "ana", "order")
+
+    told = notifiers.client(await notifiers.start()).subscribe(sale_id, "ana")
+    await told.until(lambda: told.caught_up == 1)
+    await checkout.js.publish(f"{subject}.broken", b"\xff", headers={"Catraca-Version": "1"})
+    await checkout.decide(sale_id, "ana", "order")
+    await told.until(lambda: told.versions["ana"] == {"order": 1})
