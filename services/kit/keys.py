@@ -61,14 +61,19 @@ def load_ring(path: Path, setting: str) -> KeyRing:
     """Reads a ring. Raises SettingError naming `setting`, the settings field that gave the path."""
     try:
         entries = json.loads(_read(path, setting, _RING))
-        keys = tuple(SymmetricKey(entry["id"], bytes.fromhex(entry["key"])) for entry in entries)
+        keys = tuple(_entry(entry["id"], entry["key"]) for entry in entries)
     except (ValueError, TypeError, KeyError):
         raise _wrong(path, setting, _RING) from None
-    ids = {key.id for key in keys}
-    sound = all(_ID.fullmatch(key.id) and 32 <= len(key.secret) <= 64 for key in keys)
-    if not keys or len(ids) < len(keys) or not sound:
+    if not keys or len({key.id for key in keys}) < len(keys):
         raise _wrong(path, setting, _RING)
     return KeyRing(keys)
+
+
+def _entry(key_id: str, hexadecimal: str) -> SymmetricKey:
+    key = SymmetricKey(key_id, bytes.fromhex(hexadecimal))
+    if not _ID.fullmatch(key.id) or not 32 <= len(key.secret) <= 64:
+        raise ValueError(key_id)
+    return key
 
 
 def load_single(path: Path, setting: str) -> KeyRing:
