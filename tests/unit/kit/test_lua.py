@@ -40,7 +40,7 @@ def write(folder: Path, **files: str) -> None:
 def test_a_dispatcher_gets_keys_helpers_and_transitions(tmp_path: Path) -> None:
     write(
         tmp_path,
-        dispatch="--@include keys\n--@include lib\nlocal transitions = {}\n--@include transitions\nreturn 1\n",
+        dispatch="--@include keys\n--@include lib\nlocal transitions = {}\n--@include transitions\nreturn 1",
         lib="local A = 1",
         lib__more="more.b = 2",
         leave="transitions.leave = 2",
@@ -61,7 +61,6 @@ def test_a_dispatcher_gets_keys_helpers_and_transitions(tmp_path: Path) -> None:
         "transitions.leave = 2",
         "end",
         "return 1",
-        "",
     ]
 
 

@@ -17,7 +17,7 @@ def test_queries_have_names(tmp_path: Path) -> None:
     queries = Queries.load(
         folder_with(
             tmp_path,
-            orders="-- What orders need.\n\n-- name: insert_order\nINSERT\n  1;\n\n-- name: find\n-- By id.\nSELECT 1;\n",
+            orders="-- Orders.\n\n-- name: insert_order\nINSERT\n  1;\n\n-- name: find\n-- By id.\nSELECT;\n",
             outbox="-- name: claim_outbox\nSELECT 2;",
         )
     )
