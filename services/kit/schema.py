@@ -1,0 +1,198 @@
+"""Judges a value as the Kubernetes API server judges a custom resource: schema, defaults, CEL rules."""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import celpy
+from celpy.adapter import json_to_cel
+from google.protobuf.timestamp_pb2 import Timestamp
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
+
+RULES = "x-kubernetes-validations"
+LIST_KEYS = "x-kubernetes-list-map-keys"
+
+TYPE_NAMES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """What is wrong with a value, and where: `spec.sections[0].capacity`; an empty path is the whole."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+class Schema:
+    """One openAPIV3Schema of a CRD."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._validator = _Validator(schema, format_checker=_FORMATS)
+
+    def with_defaults(self, value: Any) -> Any:
+        """A copy with the schema's defaults wherever a field is absent, or null."""
+        return _with_defaults(self._schema, copy.deepcopy(value))
+
+    def problems(self, value: Any) -> list[Problem]:
+        """Everything that is wrong, after defaulting, in the order of the value's fields."""
+        value = self.with_defaults(value)
+        found = [problem for error in self._validator.iter_errors(value) for problem in _explain(error)]
+        found += _structure(self._schema, value, "")
+        # Rules may rely on what the schema says, so they are asked only where it is kept.
+        found += _broken_rules(self._schema, value, "", tuple(problem.path for problem in found))
+        return list(dict.fromkeys(found))
+
+
+def _with_defaults(schema: Mapping[str, Any], value: Any) -> Any:
+    if isinstance(value, dict):
+        for name, field in schema.get("properties", {}).items():
+            if value.get(name) is None and "default" in field:
+                value[name] = copy.deepcopy(field["default"])
+            if name in value:
+                value[name] = _with_defaults(field, value[name])
+    elif isinstance(value, list) and "items" in schema:
+        return [_with_defaults(schema["items"], item) for item in value]
+    return value
+
+
+def _structure(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Problem]:
+    """What JSON Schema does not say: unknown fields, and keys of a list that are given twice."""
+    if isinstance(value, dict):
+        fields = schema.get("properties", {})
+        for name, inner in value.items():
+            if name not in fields:
+                yield Problem(_join(path, f".{name}"), "is not a field of a sale")
+            else:
+                yield from _structure(fields[name], inner, _join(path, f".{name}"))
+    elif isinstance(value, list) and "items" in schema:
+        seen: list[Any] = []
+        for place, item in enumerate(value):
+            at = f"{path}[{place}]"
+            yield from _structure(schema["items"], item, at)
+            if LIST_KEYS in schema and isinstance(item, dict):
+                key = [item.get(name) for name in schema[LIST_KEYS]]
+                if key in seen:
+                    yield Problem(f"{at}.{schema[LIST_KEYS][0]}", f"{key[0]!r} is given twice")
+                seen.append(key)
+
+
+def _broken_rules(
+    schema: Mapping[str, Any], value: Any, path: str, wrong: Sequence[str]
+) -> Iterator[Problem]:
+    """The CEL rules of a value and of what is in it, except around what is wrong already."""
+    if not any(_within(other, path) for other in wrong):
+        for rule in schema.get(RULES, ()):
+            if not _holds(rule["rule"], value):
+                yield Problem(_join(path, rule.get("fieldPath", "")), rule["message"])
+    if isinstance(value, dict):
+        for name, field in schema.get("properties", {}).items():
+            if name in value:
+                yield from _broken_rules(field, value[name], _join(path, f".{name}"), wrong)
+    elif isinstance(value, list) and "items" in schema:
+        for place, item in enumerate(value):
+            yield from _broken_rules(schema["items"], item, f"{path}[{place}]", wrong)
+
+
+def _within(path: str, outer: str) -> bool:
+    return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}["))
+
+
+def _holds(rule: str, value: Any) -> bool:
+    try:
+        return bool(_program(rule).evaluate({"self": json_to_cel(value)}))
+    except celpy.CELEvalError:
+        # A rule that cannot be evaluated refuses, as the API server's does.
+        return False
+
+
+@cache
+def _program(rule: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(rule))
+
+
+def _join(path: str, more: str) -> str:
+    return f"{path}{more}".lstrip(".")
+
+
+# ---- JSON Schema, in words for a person ----
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    # Where Python's `$` also matches before a line's end, the API server's matches at the very end alone.
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+        yield ValidationError(f"{value!r} is not of the form {pattern}")
+
+
+def _minimum(_: Any, minimum: float, value: Any, __: Any) -> Iterator[ValidationError]:
+    # Asked the other way round than usual: not-a-number is not at least anything.
+    if _is_number(value) and not value >= minimum:
+        yield ValidationError(f"must be at least {minimum}")
+
+
+def _maximum(_: Any, maximum: float, value: Any, __: Any) -> Iterator[ValidationError]:
+    if _is_number(value) and not value <= maximum:
+        yield ValidationError(f"must be at most {maximum}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        Timestamp().FromJsonString(value)
+    except ValueError:
+        return False
+    return True
+
+
+_Validator = validators.extend(
+    Draft202012Validator, {"pattern": _pattern, "minimum": _minimum, "maximum": _maximum}
+)
+_FORMATS = FormatChecker(formats=())
+_FORMATS.checks("date-time")(_is_time)
+
+
+def _explain(error: ValidationError) -> Iterator[Problem]:
+    path = ""
+    for step in error.absolute_path:
+        path = f"{path}[{step}]" if isinstance(step, int) else _join(path, f".{step}")
+    limit, value = error.validator_value, error.instance
+    match error.validator:
+        case "required":
+            yield from (
+                Problem(_join(path, f".{name}"), "is required") for name in limit if name not in value
+            )
+        case "type":
+            yield Problem(path, f"must be {TYPE_NAMES[limit]}")
+        case "enum":
+            yield Problem(path, f"must be one of {', '.join(limit)}")
+        case "format":
+            yield Problem(path, "must be a time like 2026-11-20T10:00:00Z")
+        case "minLength" | "minItems":
+            yield Problem(
+                path, "must not be empty" if limit == 1 else f"must have at least {limit} characters"
+            )
+        case "maxLength":
+            yield Problem(path, f"must have at most {limit} characters")
+        case "maxItems":
+            yield Problem(path, f"must have at most {limit} entries")
+        case _:
+            yield Problem(path, error.message)
