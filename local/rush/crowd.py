@@ -155,6 +155,7 @@ class Crowd:
             },
             "buyers": {stage.name.lower(): count for stage, count in simulation.stages().items()},
             "tickets": self._counts,
+            "units_confirmed": simulation.sold,
             "orders": {
                 "accepted": len(accepted),
                 "refused": len(attempts) - len(accepted),

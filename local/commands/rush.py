@@ -1,0 +1,75 @@
+"""`catraca rush`: sells out a sale to simulated buyers, audits it, and reports."""
+
+import argparse
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from local.rush.process import CrowdFailed
+from local.rush.report import show
+from local.rush.run import rush
+from local.rush.settings import RushSettings
+
+# The lobby is long enough for everybody to come in; who does not make it stands behind the draw.
+LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 15_000
+DIRECT_SHARE, MOST_DIRECT = 0.02, 300
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command's options."""
+    parser = subparsers.add_parser("rush", help="sell out a sale to simulated buyers, audit it, and report")
+    parser.add_argument("--buyers", type=_positive, default=20_000, help="how many come (default 20000)")
+    parser.add_argument("--tickets", type=_positive, default=1_000, help="how many are sold (default 1000)")
+    parser.add_argument("--seed", type=int, default=1, help="who the buyers are and how they behave")
+    parser.add_argument("--direct", type=int, help="buyers with calls of their own; others come through BFFs")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds until the sale must be over")
+    parser.add_argument("--stack", type=Path, help="use the stack that runs in this data folder")
+    parser.add_argument("--json", type=Path, help="write the report here, too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it. Returns 0 if nothing went wrong, 1 if anything did."""
+    console = Console()
+    try:
+        report = asyncio.run(_until_stopped(arguments, console))
+    except CrowdFailed as failure:
+        console.print(f"catraca: {failure}", markup=False, highlight=False)
+        return 1
+    show(console, report)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 1 if report["failures"] else 0
+
+
+async def _until_stopped(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """SIGTERM stops everything as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await rush(settings(arguments), console, arguments.stack)
+
+
+def settings(arguments: argparse.Namespace) -> RushSettings:
+    """The run that the options ask for."""
+    buyers = arguments.buyers
+    direct = min(int(buyers * DIRECT_SHARE), MOST_DIRECT) if arguments.direct is None else arguments.direct
+    return RushSettings(
+        buyers=buyers,
+        tickets=arguments.tickets,
+        seed=arguments.seed,
+        direct=min(direct, buyers),
+        lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
+        timeout_s=arguments.timeout,
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

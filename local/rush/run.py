@@ -1,0 +1,179 @@
+"""One rush from the first process to the verdict: the stack, the sale, the crowd, the audit, the report."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from local.client import Connection, Organiser, Targets
+from local.discovery import RunningStack, find
+from local.rush.process import CrowdProcess
+from local.rush.progress import Progress
+from local.rush.sale import described, spec
+from local.rush.settings import Plan, RushSettings
+from local.rush.usage import Meter
+from local.stack import Stack
+
+Report = dict[str, Any]
+
+TITLE = "A release night"
+
+
+@dataclass
+class Ground:
+    """The stack that a rush runs on."""
+
+    running: RunningStack
+    folder: Path
+    """Where the crowd's log goes."""
+    is_ours: bool
+    keep: bool = True
+    """Whether the folder is still wanted afterwards, to see what went wrong."""
+
+
+class Clock:
+    """How long each phase of the run takes."""
+
+    def __init__(self) -> None:
+        self._began_at = self._since = time.monotonic()
+        self.phases_s: dict[str, float] = {}
+
+    def ends(self, phase: str) -> None:
+        """What ran since the last call was this phase."""
+        now = time.monotonic()
+        self.phases_s[phase] = round(now - self._since, 2)
+        self._since = now
+
+    @property
+    def total_s(self) -> float:
+        """Since the beginning."""
+        return round(time.monotonic() - self._began_at, 2)
+
+
+async def rush(settings: RushSettings, console: Console, stack_folder: Path | None = None) -> Report:
+    """Run it and return the report; `failures` in it says what went wrong, and is empty if nothing did."""
+    clock = Clock()
+    async with _ground(stack_folder, console) as ground:
+        clock.ends("stack")
+        meter = Meter(_pids(ground), from_now=not ground.is_ours)
+        metering = asyncio.create_task(meter.run())
+        try:
+            report = await _sell_out(settings, console, ground, clock, meter)
+        finally:
+            metering.cancel()
+        ground.keep = bool(report["failures"])
+    return report
+
+
+async def _sell_out(
+    settings: RushSettings, console: Console, ground: Ground, clock: Clock, meter: Meter
+) -> Report:
+    sale = f"rush-{settings.seed}-{secrets.token_hex(3)}"
+    running = ground.running
+    plan = plan_for(settings, running, sale)
+    crowd_log = ground.folder / "logs" / "crowd.log"
+    async with CrowdProcess(plan, crowd_log) as crowd, Connection(Targets(**running.targets)) as connection:
+        meter.also("crowd", crowd.pid)
+        clock.ends("crowd")
+        organiser = organiser_of(running, connection)
+        defined = await organiser.define(sale, spec(settings, TITLE, time.time()))
+        await crowd.begin(defined.spec.window.opens_at.ToMilliseconds())
+        result = await _follow(crowd, settings, console)
+        clock.ends("sale")
+    meter.sample()
+    report: Report = {
+        "sale": sale,
+        "settings": settings.to_json(),
+        "duration_s": clock.total_s,
+        **result,
+        "phases_s": _phases(clock, result),
+        "usage": meter.to_json(),
+    }
+    return report | {"failures": failures(report)}
+
+
+def plan_for(settings: RushSettings, running: RunningStack, sale: str) -> Plan:
+    """What the crowd's process has to know."""
+    return Plan(
+        settings=settings,
+        sale=sale,
+        targets=running.targets,
+        issuer=running.issuer,
+        issuer_key_file=running.keys["issuer"],
+        sections=described(spec(settings, TITLE, time.time())),
+    )
+
+
+def organiser_of(running: RunningStack, connection: Connection) -> Organiser:
+    """Somebody who may define sales and look at the ledger."""
+    return Organiser(connection, running.minter().mint("organiser", roles=["organiser", "service"]))
+
+
+async def _follow(crowd: CrowdProcess, settings: RushSettings, console: Console) -> dict[str, Any]:
+    with Progress(console, settings.buyers, settings.tickets) as progress:
+        async for told in crowd.follow():
+            if "result" in told:
+                result: dict[str, Any] = told["result"]
+                return result
+            progress.show(told)
+    raise AssertionError("the crowd's last line is its result")
+
+
+def _phases(clock: Clock, result: Mapping[str, Any]) -> dict[str, float]:
+    """The sale's own phases in place of the sale as one."""
+    phases = dict(clock.phases_s)
+    phases.pop("sale")
+    return {"stack": phases.pop("stack"), "crowd": phases.pop("crowd"), **result["phases_s"], **phases}
+
+
+def failures(report: Mapping[str, Any]) -> list[str]:
+    """Why the run does not count as a success, one sentence each."""
+    found = [
+        f"{against}: {count} times, see the examples"
+        for against, count in sorted(report["verdict"]["counts"].items())
+    ]
+    tickets = report["tickets"]
+    if report["ended"] == "gave up":
+        found.append(f"not over after {report['settings']['timeout_s']:.0f} s")
+    if report["ended"] == "sold out" and tickets.get("sold") != tickets.get("capacity"):
+        found.append(f"buyers were told that all is sold, but {tickets.get('sold')} units are")
+    if report["units_confirmed"] != tickets.get("sold"):
+        found.append(
+            f"buyers were told of {report['units_confirmed']} tickets, inventory sold {tickets.get('sold')}"
+        )
+    return found
+
+
+@asynccontextmanager
+async def _ground(stack_folder: Path | None, console: Console) -> AsyncIterator[Ground]:
+    """The stack that runs in a folder, or one of our own for this run."""
+    own = Path(tempfile.mkdtemp(prefix="catraca-rush-"))
+    ground: Ground | None = None
+    try:
+        if stack_folder is not None:
+            ground = Ground(find(stack_folder), own, is_ours=False)
+            yield ground
+        else:
+            console.print("Starting Redis, NATS, Postgres and the services …", highlight=False)
+            async with Stack(own) as stack:
+                ground = Ground(stack.running, own, is_ours=True)
+                yield ground
+    finally:
+        if ground is not None and not ground.keep:
+            shutil.rmtree(own, ignore_errors=True)
+        else:
+            console.print(f"The logs are kept in {own / 'logs'}", highlight=False)
+
+
+def _pids(ground: Ground) -> Mapping[str, Sequence[int]]:
+    ours = {"catraca rush": [os.getpid()]} if ground.is_ours else {}
+    return {**ground.running.pids, **ours}
