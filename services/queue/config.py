@@ -7,13 +7,13 @@ from services.kit.settings import REQUIRED, CommonSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueueSettings(CommonSettings):
+class Settings(CommonSettings):
     """What the queue is told beside what every service is told."""
 
     redis_url: str = setting(REQUIRED, "redis://host:port of the line's store.", secret=True)
     inventory_target: str = setting(REQUIRED, "host:port of inventory's gRPC: the promise ledger.")
     checkout_target: str = setting(REQUIRED, "host:port of checkout's gRPC: asked before a sale is archived.")
-    admission_keys_file: Path = setting(
+    admission_key_file: Path = setting(
         REQUIRED,
         "JSON list of the keys that admissions are made with, newest first, as inventory has it.",
     )

@@ -1,6 +1,7 @@
 """What the line decides, without I/O and without a clock: places, turns, calling, availability, estimates."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,13 +18,26 @@ RATE_MIN_CALLED = 10
 ESTIMATE_MAX_S = 24 * 3600
 
 
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def is_label(text: str) -> bool:
+    """Whether a text is a DNS label, as every sale's id is."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def has_line(sale: sale_pb2.Sale) -> bool:
+    """Whether buyers of this sale stand in line."""
+    return sale.spec.line.kind != sale_pb2.LINE_KIND_NONE
+
+
 def script_definition(sale: sale_pb2.Sale) -> dict[str, object]:
     """The part of a sale's definition that the line's scripts read, with defaults filled in by Define."""
     spec = sale.spec
     window = spec.window
     lobby = window.lobby_opens_at if window.HasField("lobby_opens_at") else sale.created_at
     return {
-        "line": spec.line.kind != sale_pb2.LINE_KIND_NONE,
+        "line": has_line(sale),
         "lobby_opens_ms": lobby.ToMilliseconds(),
         "opens_ms": window.opens_at.ToMilliseconds(),
         "closes_ms": window.closes_at.ToMilliseconds(),

@@ -1,4 +1,4 @@
-"""The words of the line: a place's life, the sale's phases, what there is to wait for, and who stands where."""
+"""The words of the line: a place's life, the sale's phases, what there is to wait for, who stands where."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from services.kit.errors import Refusal, refuse_word
 from services.kit.lua import NotLoaded, Script, raw
+from services.kit.relay import BuildBatch, OutboxRelay
 from services.queue.draw import BUYER_BYTES
 from services.queue.states import Availability, DrawFacts, Entry, Phase, Standing
 
@@ -189,6 +191,11 @@ class LineStore:
     async def drop(self, sale: str) -> None:
         """Frees a closed sale's keys. Raises WRONG_PHASE before closing."""
         await self.run(sale, {"op": "drop"})
+
+    def outbox(self, js: JetStreamContext, sale: str, build_batch: BuildBatch) -> OutboxRelay:
+        """The relay of a sale's changes to JetStream."""
+        key = keys_of(sale)[KEYS.index("out")]
+        return OutboxRelay(self._redis, js, sale, key, f"catraca.queue.{sale}.line", build_batch)
 
     async def now_ms(self) -> int:
         """The store's clock, milliseconds since 1970."""

@@ -1,0 +1,111 @@
+"""Starts the queue: `python -m services.queue`."""
+
+import contextlib
+import secrets
+from dataclasses import dataclass
+
+from catraca.queue.v1 import queue_pb2_grpc
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+
+from services.kit import logs, server
+from services.kit import redis as kit_redis
+from services.kit.channels import Channels
+from services.kit.definitions import Definition, Definitions
+from services.kit.epochs import Epochs
+from services.kit.errors import Refusal
+from services.kit.keys import load_ring, load_signing_key
+from services.kit.settings import load_or_exit
+from services.kit.streams import connect_nats, declare
+from services.queue.config import Settings
+from services.queue.ledger import GrpcLedger
+from services.queue.line import Line
+from services.queue.receipts import Receipts
+from services.queue.rpc import QueueServicer
+from services.queue.seeds import Seeds
+from services.queue.store import LineStore
+from services.queue.unary import Unary
+from services.queue.workers.leader import Leader, Pace
+from services.queue.workers.loader import EpochCache, Loader
+from services.queue.workers.standing import Hubs
+from services.queue.workers.stock import StockNews
+
+NAME = "queue"
+SERVICE = "catraca.queue.v1.QueueService"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the queue is made of, wired."""
+
+    definitions: Definitions
+    loader: Loader
+    hubs: Hubs
+    servicer: QueueServicer
+
+
+def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
+    """Puts the parts together; nothing runs yet."""
+    receipt_key = settings.receipt_key_file
+    admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
+    signing_key = load_signing_key(receipt_key, "receipt_key_file") if receipt_key else None
+    definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
+    cache = EpochCache(epochs)
+    store = LineStore(redis, cache)
+    ledger = GrpcLedger(channels.channel(settings.inventory_target))
+    line = Line(store, ledger, Receipts(signing_key, seeds.salt), admission_keys, definitions.active)
+    unary = Unary(line, settings.joins_per_run)
+    hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
+    pace = Pace(settings.lease_ttl_ms, settings.call_poll_ms / 1000, settings.call_batch)
+    replica = secrets.token_hex(8)
+
+    def leader_of(sale: str) -> Leader:
+        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, pace)
+
+    def forget(sale: str) -> None:
+        for part in (line, unary, ledger, seeds):
+            part.forget(sale)
+
+    async def sale_of(sale: str) -> Definition:
+        with contextlib.suppress(Refusal):
+            return definitions.active(sale)
+        # Perhaps it was defined a moment ago and the news of it is still on its way.
+        await definitions.latest(sale)
+        return definitions.active(sale)
+
+    loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
+    return Parts(definitions, loader, hubs, QueueServicer(settings, line, unary, hubs, store, sale_of))
+
+
+async def main(settings: Settings) -> None:
+    """Serves until the process is told to stop."""
+    redis = kit_redis.connect(settings.redis_url)
+    await kit_redis.require_noeviction(redis)
+    nats = await connect_nats(settings, NAME)
+    js = nats.jetstream()
+    await declare(js, settings.stream_replicas)
+    channels = Channels(settings.service_token_file)
+    parts = wire(settings, redis, js, channels)
+    parts.definitions.on_change(parts.loader.on_change)
+    await parts.definitions.start()
+
+    async def on_drain() -> None:
+        parts.hubs.drain()
+        await parts.loader.close()
+
+    service = (queue_pb2_grpc.add_QueueServiceServicer_to_server, parts.servicer, SERVICE)
+    try:
+        await server.serve(NAME, settings, [service], on_drain=on_drain)
+    finally:
+        await parts.hubs.close()
+        await parts.loader.close()
+        await parts.definitions.close()
+        await channels.close()
+        await nats.close()
+        await redis.aclose()
+
+
+if __name__ == "__main__":
+    chosen = load_or_exit(Settings)
+    logs.configure(NAME, chosen.log_level)
+    server.run(lambda: main(chosen))

@@ -1,0 +1,139 @@
+"""QueueService for BFFs: many buyers in one message, one run of the script for each, answers in order."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from catraca.queue.v1 import queue_pb2, queue_pb2_grpc
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+from services.kit.buyers import to_raw
+from services.kit.definitions import Definition
+from services.kit.errors import Refusal
+from services.kit.identity import Caller, buyer_for, caller
+from services.queue import rules
+from services.queue.line import BUYERS_PER_RUN, Line, View
+from services.queue.messages import fill_place
+
+Context = Any
+A = TypeVar("A")
+SaleOf = Callable[[str], Awaitable[Definition]]
+
+ITEMS_PER_MESSAGE = 1000
+SUBJECTS_PER_READ = 5000
+
+
+class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
+    """The batch methods. An item that is refused does not stop the others."""
+
+    def __init__(self, line: Line, sale_of: SaleOf) -> None:
+        """`sale_of` as for QueueServicer."""
+        self._line = line
+        self._sale_of = sale_of
+
+    async def _with_line(self, sale: str) -> Definition:
+        """The definition of a sale that has a line. Raises INVALID_FIELD, SALE_NOT_FOUND, NO_LINE."""
+        if not rules.is_label(sale):
+            raise Refusal("INVALID_FIELD", field="sale", expected="a DNS label: a–z, 0–9 and hyphens")
+        definition = await self._sale_of(sale)
+        if not rules.has_line(definition.sale):
+            raise Refusal("NO_LINE", sale=sale)
+        return definition
+
+    async def JoinMany(
+        self, requests: AsyncIterator[queue_pb2.JoinManyRequest], context: Context
+    ) -> AsyncIterator[queue_pb2.JoinManyResponse]:
+        """Joins each message's buyers in one run, under one receipt."""
+        who = _bff(context)
+        async for request in requests:
+            _check_count("items", len(request.items), ITEMS_PER_MESSAGE)
+            await self._with_line(request.sale)
+            batch = _Batch(who, [item.subject for item in request.items])
+            response = queue_pb2.JoinManyResponse()
+            if batch.buyers:
+                joins = await self._line.join(request.sale, batch.buyers)
+                if joins.receipt is not None:
+                    response.receipt.CopyFrom(joins.receipt)
+                _fill_places(response.results, batch.merged(joins.views))
+            else:
+                _fill_places(response.results, batch.merged([]))
+            yield response
+
+    async def GetPlaces(
+        self, request: queue_pb2.GetPlacesRequest, context: Context
+    ) -> queue_pb2.GetPlacesResponse:
+        """Reads the places of a BFF's buyers."""
+        who = _bff(context)
+        _check_count("subjects", len(request.subjects), SUBJECTS_PER_READ)
+        await self._with_line(request.sale)
+        batch = _Batch(who, request.subjects)
+        views: list[View] = []
+        for start in range(0, len(batch.buyers), BUYERS_PER_RUN):
+            answers = await self._line.read(request.sale, batch.buyers[start : start + BUYERS_PER_RUN])
+            views += answers.views
+        response = queue_pb2.GetPlacesResponse()
+        _fill_places(response.results, batch.merged(views))
+        return response
+
+    async def EnterMany(
+        self, requests: AsyncIterator[queue_pb2.EnterManyRequest], context: Context
+    ) -> AsyncIterator[queue_pb2.EnterManyResponse]:
+        """Enters each message's buyers."""
+        who = _bff(context)
+        async for request in requests:
+            _check_count("subjects", len(request.subjects), ITEMS_PER_MESSAGE)
+            await self._with_line(request.sale)
+            batch = _Batch(who, request.subjects)
+            found = await self._line.enter(request.sale, batch.buyers) if batch.buyers else []
+            response = queue_pb2.EnterManyResponse()
+            for admission in batch.merged(found):
+                result = response.results.add()
+                if isinstance(admission, Refusal):
+                    result.refusal = admission.word
+                else:
+                    result.admission.CopyFrom(admission)
+            yield response
+
+
+class _Batch:
+    """The buyers of one message: those that can be asked for, and the refusals of the others."""
+
+    def __init__(self, who: Caller, subjects: Sequence[str]) -> None:
+        self.buyers: list[bytes] = []
+        self._refused: dict[int, Refusal] = {}
+        self._size = len(subjects)
+        for position, subject in enumerate(subjects):
+            try:
+                self.buyers.append(to_raw(buyer_for(who, subject).id))
+            except Refusal as refusal:
+                self._refused[position] = refusal
+
+    def merged(self, answers: Sequence[A]) -> Sequence[A | Refusal]:
+        """The answers to `buyers`, with the refusals where they belong."""
+        if not self._refused:
+            return answers
+        following = iter(answers)
+        refused = self._refused
+        return [refused[at] if at in refused else next(following) for at in range(self._size)]
+
+
+def _bff(context: Context) -> Caller:
+    who = caller(context)
+    who.need("bff")
+    return who
+
+
+def _check_count(field: str, count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise Refusal("INVALID_FIELD", field=field, expected=f"1 to {most}")
+
+
+def _fill_places(
+    results: "RepeatedCompositeFieldContainer[queue_pb2.PlaceResult]", views: Sequence[View]
+) -> None:
+    add = results.add
+    for view in views:
+        result = add()
+        if isinstance(view, Refusal):
+            result.refusal = view.word
+        else:
+            fill_place(result.place, view)

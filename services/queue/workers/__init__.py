@@ -1,0 +1,1 @@
+"""The queue's background loops, one file each."""

@@ -1,0 +1,246 @@
+"""The one who calls, per sale: holds the lease, draws at opening, asks the ledger for turns, follows it.
+
+Two leaders at once do no harm: the ledger accepts a CALL only from its own watermark, `serving` only moves
+forward, and what those who wait are told is fenced.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from services.kit.buyers import to_text
+from services.kit.definitions import Definition
+from services.kit.errors import Refusal, refusal_for
+from services.kit.logs import get_logger
+from services.queue import rules
+from services.queue.draw import Permutation, Tree, draw_key
+from services.queue.ledger import Callee, Ledger, LedgerState
+from services.queue.seeds import DrawSecrets
+from services.queue.states import Phase, Standing
+from services.queue.store import Callees, LineStore
+
+# Members read and hashed at once: a few milliseconds of the event loop.
+TREE_STEP = 4000
+# While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
+IDLE_S = 30.0
+LOBBY_S = 1.0
+# However fast stock changes, the ledger is asked no more often.
+BREATH_S = 0.01
+BACKOFF_S = (0.1, 2.0)
+
+log = get_logger("leader")
+
+
+SecretsOf = Callable[[str], Awaitable[DrawSecrets]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a leader goes about it: the lease, seconds between looks, callees of one CALL at most."""
+
+    lease_ttl_ms: int
+    poll_s: float
+    batch: int
+
+
+class Leader:
+    """One replica's candidate for calling one sale's line."""
+
+    def __init__(
+        self,
+        sale: str,
+        token: str,
+        store: LineStore,
+        ledger: Ledger,
+        definition_of: Callable[[str], Definition],
+        secrets_of: SecretsOf,
+        pace: Pace,
+    ) -> None:
+        """`token` names this replica in the lease; no other may have it."""
+        self._sale = sale
+        self._token = token
+        self._store = store
+        self._ledger = ledger
+        self._definition_of = definition_of
+        self._secrets_of = secrets_of
+        self._pace = pace
+        self._woken = asyncio.Event()
+        self._tree = Tree()
+        self._permutation: Permutation | None = None
+        self._bucket = rules.Bucket(0.0)
+        # The ledger as last seen; None when it may have changed.
+        self._state: LedgerState | None = None
+        self._to_lapse: list[tuple[str, int]] = []
+        self._lease_s = pace.lease_ttl_ms / 1000
+        self._backoff_s = 0.0
+
+    def wake(self) -> None:
+        """Says that the stock, the definition or the line may have changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Leads or waits to lead, until cancelled."""
+        try:
+            while True:
+                pause_s = await self._guarded_step()
+                await asyncio.sleep(BREATH_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, pause_s - BREATH_S)):
+                        await self._woken.wait()
+                if pause_s > 0 or self._woken.is_set():
+                    self._state = None
+                self._woken.clear()
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(self._store.resign(self._sale, self._token))
+
+    async def _guarded_step(self) -> float:
+        """One step; an outage is told once and waited out, longer each time."""
+        try:
+            pause_s = await self.step()
+        except Exception as error:
+            self._state = None
+            refusal = refusal_for(error)
+            if self._backoff_s == 0.0:
+                word = refusal.word if refusal else "INTERNAL"
+                log.warning("calling_waits", sale=self._sale, word=word, exc_info=refusal is None)
+            self._backoff_s = min(max(BACKOFF_S[0], 2 * self._backoff_s), BACKOFF_S[1])
+            return self._backoff_s
+        if self._backoff_s:
+            log.info("calling_goes_on", sale=self._sale)
+            self._backoff_s = 0.0
+        return pause_s
+
+    async def step(self) -> float:
+        """Does what is due and answers the seconds until the next look. Raises Refusal in an outage."""
+        fence, standing = await self._store.lead(self._sale, self._token, self._pace.lease_ttl_ms)
+        if fence is None:
+            # Whoever leads next begins from what the stores say.
+            self._state = None
+            return self._lease_s / 3
+        if standing.phase is Phase.SCHEDULED:
+            return min(IDLE_S, (standing.lobby_opens_ms - standing.now_ms) / 1000)
+        if standing.phase is Phase.CLOSED:
+            return IDLE_S
+        await self._grow_tree(standing)
+        if standing.cohort is None:
+            # At the very millisecond: the first look after it freezes the cohort.
+            return min(LOBBY_S, self._lease_s / 3, (standing.opens_ms - standing.now_ms) / 1000)
+        if not standing.drawn:
+            await self._draw(standing.cohort)
+            return 0.0
+        more = await self._call(standing)
+        await self._tell(standing, fence)
+        return 0.0 if more else min(self._pace.poll_s, self._lease_s / 3)
+
+    async def _grow_tree(self, standing: Standing) -> None:
+        """Hashes whoever joined, so that at opening only the last ones are left."""
+        if standing.drawn:
+            return
+        upto = standing.joined if standing.cohort is None else standing.cohort
+        salt = (await self._secrets_of(self._sale)).salt
+        while self._tree.size < upto:
+            most = min(TREE_STEP, upto - self._tree.size)
+            members = await self._store.members(self._sale, self._tree.size, most)
+            if not members:
+                raise Refusal("SALE_NOT_LOADED")
+            self._tree.extend(salt, members)
+
+    async def _draw(self, cohort: int) -> None:
+        seed = (await self._secrets_of(self._sale)).seed
+        root = self._tree.root()
+        key = draw_key(seed, root)
+        await self._store.draw(self._sale, cohort=cohort, root=root, key=key, seed=seed, beacon=b"")
+        log.info("drawn", sale=self._sale, cohort=cohort, root=root.hex())
+
+    async def _call(self, standing: Standing) -> bool:
+        """Calls whom it may and moves `serving`; True if there may be more to call at once."""
+        await self._lapse_those_who_left()
+        if self._state is None:
+            self._state = await self._ledger.state(self._sale)
+        start = self._state.watermark
+        await self._follow(standing, start)
+        if standing.phase is not Phase.OPEN or not self._has_room(self._state):
+            return False
+        wanted = min(self._pace.batch, standing.joined - start)
+        most = self._bucket_for(standing).most(standing.now_ms, wanted)
+        if most <= 0:
+            return False
+        return await self._call_places(standing, start, start + most)
+
+    async def _call_places(self, standing: Standing, start: int, end: int) -> bool:
+        indexes = self._indexes(standing, start, end)
+        found = await self._store.callees(self._sale, indexes)
+        callees = [
+            Callee(start + position, to_text(member.buyer), member.joined_ms)
+            for position, member in enumerate(found.members)
+            if position not in found.gone
+        ]
+        called = await self._ledger.call(self._sale, start, end, callees)
+        self._state = called.ledger
+        if called.word == "NOT_WATERMARK":
+            return True
+        if called.word != "CALLED" or called.ledger is None:
+            return False
+        self._bucket.spend(called.granted)
+        watermark = called.ledger.watermark
+        await self._serve(standing, start, watermark, indexes[: watermark - start], found.gone)
+        return watermark == end and self._has_room(called.ledger)
+
+    async def _follow(self, standing: Standing, watermark: int) -> None:
+        """Moves `serving` to a watermark that another leader, or this one before a crash, had reached."""
+        start = standing.serving
+        while start < watermark:
+            end = min(watermark, start + self._pace.batch)
+            await self._serve(standing, start, end, self._indexes(standing, start, end), frozenset())
+            start = end
+
+    async def _serve(
+        self, standing: Standing, start: int, end: int, indexes: Sequence[int], known_gone: frozenset[int]
+    ) -> None:
+        """Moves `serving`; whoever left since the look before CALL is noted, as their promise is idle.
+
+        Whoever leaves after this run sees that they were called and ends their promise themselves.
+        """
+        if end <= start:
+            return
+        found: Callees = await self._store.serve(self._sale, end, indexes)
+        self._to_lapse += [
+            (to_text(found.members[position].buyer), start + position)
+            for position in sorted(found.gone - known_gone)
+        ]
+        await self._lapse_those_who_left()
+
+    async def _lapse_those_who_left(self) -> None:
+        if self._to_lapse:
+            await self._ledger.lapse(self._sale, self._to_lapse)
+            self._to_lapse = []
+
+    async def _tell(self, standing: Standing, fence: int) -> None:
+        """Tells those who wait what there is to wait for, when that changed."""
+        state = self._state
+        if state is None:
+            return
+        availability = rules.availability(
+            free=state.free, promised=state.promised, held=state.held, claims=state.claims
+        )
+        if availability is not standing.availability:
+            await self._store.tell(self._sale, availability, fence)
+
+    def _has_room(self, state: LedgerState) -> bool:
+        """Whether a CALL can grant anything: something is free and unpromised, and a turn may begin."""
+        concurrency = self._definition_of(self._sale).sale.spec.line.concurrency
+        return state.free > state.promised and (concurrency <= 0 or state.turns < concurrency)
+
+    def _bucket_for(self, standing: Standing) -> rules.Bucket:
+        rate = self._definition_of(self._sale).sale.spec.line.rate
+        if rate != self._bucket.rate:
+            self._bucket = rules.Bucket(rate, at_ms=standing.now_ms)
+        return self._bucket
+
+    def _indexes(self, standing: Standing, start: int, end: int) -> list[int]:
+        cohort = standing.cohort or 0
+        if self._permutation is None and cohort:
+            self._permutation = Permutation(standing.key, cohort)
+        return [rules.index_at(place, cohort, self._permutation) for place in range(start, end)]

@@ -1,0 +1,177 @@
+"""Brings each sale's definition into the line's store, and keeps its loops running until it is archived."""
+
+import asyncio
+from collections.abc import Callable
+
+from nats.js import JetStreamContext
+
+from services.kit.definitions import Definition, Definitions
+from services.kit.epochs import Epochs
+from services.kit.errors import Refusal, refusal_for
+from services.kit.logs import get_logger
+from services.kit.lua import NotLoaded
+from services.queue import rules
+from services.queue.store import LineStore
+from services.queue.workers.leader import Leader
+from services.queue.workers.relay import keep_publishing, line_relay
+from services.queue.workers.stock import StockNews
+
+SERVICE = "queue"
+RETRY_S = (0.2, 5.0)
+DROP_WAIT_S = 10.0
+
+log = get_logger("loader")
+
+
+class EpochCache:
+    """The sales' epochs in the bucket, remembered; see EpochBook."""
+
+    def __init__(self, epochs: Epochs) -> None:
+        """Nothing is read before it is asked for."""
+        self._epochs = epochs
+        self._known: dict[str, int] = {}
+
+    async def epoch(self, sale: str, *, fresh: bool = False) -> int:
+        """The sale's epoch. Raises Refusal SALE_NOT_LOADED where its store was never filled."""
+        number = None if fresh else self._known.get(sale)
+        if number is None:
+            current = await self._epochs.current(SERVICE, sale)
+            if current is None or not current.loaded:
+                raise Refusal("SALE_NOT_LOADED", sale=sale)
+            number = self._known[sale] = current.number
+        return number
+
+    def last(self, sale: str) -> int:
+        """The epoch as last seen, 0 if never."""
+        return self._known.get(sale, 0)
+
+    def forget(self, sale: str) -> None:
+        """Lets go of an archived sale."""
+        self._known.pop(sale, None)
+
+
+class Loader:
+    """Loads definitions, and runs a relay and a leader for each sale with a line."""
+
+    def __init__(
+        self,
+        js: JetStreamContext,
+        definitions: Definitions,
+        epochs: Epochs,
+        cache: EpochCache,
+        store: LineStore,
+        stock: StockNews,
+        leader_of: Callable[[str], Leader],
+        forget: Callable[[str], None],
+    ) -> None:
+        """`leader_of` makes a sale's leader; `forget` lets go of what else is kept for a sale."""
+        self._js = js
+        self._definitions = definitions
+        self._epochs = epochs
+        self._cache = cache
+        self._store = store
+        self._stock = stock
+        self._leader_of = leader_of
+        self._forget = forget
+        self._changed: dict[str, asyncio.Event] = {}
+        self._kept: dict[str, asyncio.Task[None]] = {}
+
+    def on_change(self, definition: Definition) -> None:
+        """Takes a definition from the bucket; what follows from it goes on in the background."""
+        sale = definition.sale.sale
+        if sale in self._changed:
+            self._changed[sale].set()
+        elif not definition.archived:
+            self._changed[sale] = asyncio.Event()
+            self._kept[sale] = asyncio.create_task(self._keep(sale), name=f"sale-{sale}")
+
+    async def load(self, sale: str, revision: int) -> None:
+        """Returns once the line's store holds at least this revision. Raises Refusal in an outage."""
+        definition = await self._definitions.at_least(sale, revision)
+        content = rules.script_definition(definition.sale)
+        epoch = await self._epochs.current(SERVICE, sale)
+        if epoch is None:
+            epoch = await self._epochs.first(SERVICE, sale) or await self._epochs.current(SERVICE, sale)
+        if epoch is None:
+            raise Refusal("UNAVAILABLE")
+        if not epoch.loaded:
+            # Whoever began this and died, or is at it too, does the same: creating twice is harmless.
+            await self._store.create(sale, epoch.number, definition.revision, content)
+            await self._epochs.mark_loaded(SERVICE, sale, epoch)
+        await self._store.define(sale, definition.revision, content)
+
+    async def drop(self, sale: str) -> None:
+        """Frees a closed sale's store once JetStream has all of its changes. Repeating changes nothing."""
+        try:
+            last = await self._store.sequence(sale)
+            await self._publish_upto(sale, last)
+            await self._store.drop(sale)
+        except NotLoaded:
+            log.info("nothing_to_drop", sale=sale)
+
+    async def _publish_upto(self, sale: str, sequence: int) -> None:
+        """Sees to it that JetStream has a change, also where no loop of this sale runs here any more."""
+        relay = line_relay(self._store, self._js, sale, lambda: self._cache.last(sale))
+        publishing = asyncio.create_task(relay.run())
+        try:
+            async with asyncio.timeout(DROP_WAIT_S):
+                await relay.wait_published(sequence)
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stops every loop; leaders give their leases back."""
+        tasks = list(self._kept.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, sale: str) -> None:
+        """Loads every new definition of a sale and runs its loops, until it is archived."""
+        leader = self._leader_of(sale)
+        loops: list[asyncio.Task[None]] = []
+        try:
+            while True:
+                self._changed[sale].clear()
+                definition = self._definitions.get(sale)
+                if definition.archived:
+                    return
+                await self._load_until_it_works(sale, definition.revision)
+                leader.wake()
+                if not loops:
+                    loops = self._start(sale, leader, with_line=rules.has_line(definition.sale))
+                await self._changed[sale].wait()
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            self._changed.pop(sale, None)
+            self._kept.pop(sale, None)
+            self._cache.forget(sale)
+            self._forget(sale)
+
+    def _start(self, sale: str, leader: Leader, *, with_line: bool) -> list[asyncio.Task[None]]:
+        relay = line_relay(self._store, self._js, sale, lambda: self._cache.last(sale))
+        loops = [asyncio.create_task(keep_publishing(relay, sale), name=f"relay-{sale}")]
+        if with_line:
+            loops.append(asyncio.create_task(self._lead(sale, leader), name=f"leader-{sale}"))
+        return loops
+
+    async def _lead(self, sale: str, leader: Leader) -> None:
+        async with self._stock.listening(sale, lambda _changes: leader.wake()):
+            await leader.run()
+
+    async def _load_until_it_works(self, sale: str, revision: int) -> None:
+        pause_s = 0.0
+        while True:
+            try:
+                await self.load(sale, revision)
+                return
+            except Exception as error:
+                refusal = refusal_for(error)
+                if pause_s == 0.0:
+                    word = refusal.word if refusal else "INTERNAL"
+                    log.warning("loading_waits", sale=sale, word=word, exc_info=refusal is None)
+                pause_s = min(max(RETRY_S[0], 2 * pause_s), RETRY_S[1])
+            await asyncio.sleep(pause_s)
