@@ -38,6 +38,10 @@ class Epochs:
         message = await last_message(self._js, STREAM, _subject(service, sale), from_leader=True)
         return _epoch(message) if message is not None else None
 
+    async def first(self, service: str, sale: str) -> Epoch | None:
+        """Epoch 1 of a sale that never had one, not loaded yet. None where it has one: read `current`."""
+        return await self._write(service, sale, 1, loaded=False, revision=0)
+
     async def create(self, service: str, sale: str, after: Epoch | None = None) -> Epoch | None:
         """The epoch after `after` (the present one where none is given), not loaded yet.
 
