@@ -1,0 +1,1 @@
+"""A sale to look at: the whole system, a modest crowd, and a live view in the terminal."""
