@@ -8,9 +8,10 @@ import uvloop
 from aiohttp import web
 
 from local.sandbox.app import Sandbox
-from local.sandbox.config import SandboxSettings, Secrets, load_secrets
+from local.sandbox.config import SandboxSettings
 from local.sandbox.ledger import Ledger
 from local.sandbox.sender import Sender
+from services.checkout.providers.sandbox import Secrets, load_secrets
 from services.kit import logs
 from services.kit.settings import SettingError, exit_for, load_or_exit
 

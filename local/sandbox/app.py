@@ -10,10 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from local.sandbox import page, sessions
-from local.sandbox.config import SandboxSettings, Secrets
+from local.sandbox.config import SandboxSettings
 from local.sandbox.ledger import Ledger
 from local.sandbox.sender import Sender
 from local.sandbox.sessions import Body, Done, Refused
+from services.checkout.providers.sandbox import Secrets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,10 +1,9 @@
 """What the sandbox provider is told."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from services.kit.settings import REQUIRED, SettingError, setting, variable_of
+from services.kit.settings import REQUIRED, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +31,3 @@ class SandboxSettings:
     log_level: str = setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """What the sandbox and checkout share."""
-
-    api_key: str = field(repr=False)
-    webhook_secret: bytes = field(repr=False)
-
-
-def load_secrets(path: Path) -> Secrets:
-    """Read the key file. Raises SettingError."""
-    expected = 'a JSON file {"api_key", "webhook_secret"}'
-    try:
-        entries = json.loads(path.read_text())
-        return Secrets(str(entries["api_key"]), str(entries["webhook_secret"]).encode())
-    except OSError as error:
-        found = f"{str(path)!r} ({error.strerror})"
-    except (ValueError, TypeError, KeyError):
-        found = f"{str(path)!r}, whose content does not fit"
-    raise SettingError(variable_of("sandbox_key_file"), found, expected)

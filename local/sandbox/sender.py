@@ -2,22 +2,20 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import random
 import time
 
 import aiohttp
 
 from local.sandbox import sessions
-from local.sandbox.config import SandboxSettings, Secrets
+from local.sandbox.config import SandboxSettings
 from local.sandbox.ledger import Ledger
 from local.sandbox.sessions import Event
+from services.checkout.providers.sandbox import SIGNATURE_HEADER, Secrets, signature
 from services.kit.logs import get_logger
 
 log = get_logger(__name__)
 
-SIGNATURE_HEADER = "Catraca-Sandbox-Signature"
 AT_ONCE = 64
 SCAN = 200
 SCAN_S = 0.25
@@ -84,9 +82,3 @@ class Sender:
                 problem = (await answer.text())[:200]
                 log.info("webhook_refused", event_id=event.event_id, status=answer.status, problem=problem)
         return False
-
-
-def signature(secret: bytes, at_s: int, body: bytes) -> str:
-    """The header's value: the time, and HMAC-SHA-256 over time and body."""
-    mac = hmac.new(secret, f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at_s},v1={mac}"

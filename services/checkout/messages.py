@@ -42,7 +42,7 @@ def order_message(order: Order) -> api.Order:
         state=state_value(order.state),
         reason=order.reason,
         version=order.version,
-        items=[_item_message(item) for item in order.items],
+        items=[item_message(item) for item in order.items],
         units=[_unit_message(unit) for unit in order.units],
         amount=order.amount,
         currency=order.currency,
@@ -115,7 +115,7 @@ def claim_command(order: Order) -> ledger.Command:
     """CLAIM: the items from the buyer's promise, or the hold that the order brought."""
     claim = ledger.ClaimCommand(order_id=order.order_id, buyer=order.buyer, place=order.place)
     if order.items:
-        claim.items.extend(_item_message(item) for item in order.items)
+        claim.items.extend(item_message(item) for item in order.items)
     else:
         claim.hold_id = order.hold_id
     return ledger.Command(claim=claim)
@@ -176,7 +176,8 @@ def _ticket_messages(order: Order) -> list[api.Ticket]:
     ]
 
 
-def _item_message(item: Item) -> ledger.HoldItem:
+def item_message(item: Item) -> ledger.HoldItem:
+    """An item as the ledger reads it."""
     return ledger.HoldItem(
         section=item.section,
         ticket_type=item.ticket_type,

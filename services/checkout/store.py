@@ -71,13 +71,14 @@ class Store:
 
     # ---- writing ----
 
-    async def insert(self, arrivals: Sequence[tuple[Order, Buyer]]) -> None:
-        """Write orders that are new here as ACCEPTED; those that are known stay as they are."""
+    async def insert(self, arrivals: Sequence[tuple[Order, Buyer]]) -> set[str]:
+        """Write orders that are new here as ACCEPTED and return their ids; those that are known stay."""
         taken = await self._pool.fetch(self._queries.insert_orders, *rows.inserted(arrivals))
         new = {row["order_id"] for row in taken}
         # A message that a batch holds twice was inserted once.
         fresh = {order.order_id: order for order, _ in arrivals if order.order_id in new}
         self._announced([announcement(order) for order in fresh.values()])
+        return new
 
     async def advance(self, change: Change) -> Order:
         """Write one change and return the order after it. Raises NotMoved."""
@@ -126,6 +127,8 @@ class Store:
 
     async def load(self, order_ids: Sequence[str]) -> dict[str, Order]:
         """Orders by id; those that are not known are left out."""
+        if not order_ids:
+            return {}
         found = await self._pool.fetch(self._queries.orders_by_id, list(order_ids))
         return {row["order_id"]: rows.order_of(row) for row in found}
 

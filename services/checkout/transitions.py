@@ -152,17 +152,19 @@ class Steps:
         )
 
     def voided(self, order: Order, payment_state: PaymentState, now_ms: int) -> Order:
-        """VOIDING → the end it was given: the provider has nothing of this order's any more."""
+        """VOIDING → the end it was given. Where the money had been taken, it is REFUNDING from here on."""
         if order.ends_as is None:
             raise ValueError(f"order {order.order_id} is VOIDING without an end")
-        return self._to(
+        payment = replace(_payment(order), state=payment_state)
+        ended = self._to(
             order,
             order.ends_as,
             now_ms,
             ends_as=None,
-            payment=replace(_payment(order), state=payment_state),
-            due_at_ms=now_ms + self.resume_ms if order.owes_units else 0,
+            payment=payment,
+            due_at_ms=now_ms + self.resume_ms,
         )
+        return self._rested(ended)
 
     # ---- after the end: the order stays as it is, what it left behind is put right ----
 

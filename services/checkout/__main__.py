@@ -1,0 +1,184 @@
+"""Starts checkout: `python -m services.checkout`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+from catraca.checkout.v1 import checkout_pb2_grpc
+
+from services.checkout.config import Settings
+from services.checkout.intake import Intake
+from services.checkout.ledger import GrpcLedger
+from services.checkout.providers import sandbox
+from services.checkout.providers.protocol import Provider
+from services.checkout.rpc import OrderServicer, SettlementServicer
+from services.checkout.saga import Saga
+from services.checkout.store import Store
+from services.checkout.transitions import Steps
+from services.checkout.webhooks import PATH, Webhooks
+from services.checkout.workers import resume
+from services.checkout.workers.intake import IntakeWorker
+from services.checkout.workers.relay import Relay
+from services.kit import logs, server
+from services.kit.channels import Channels
+from services.kit.definitions import Definitions
+from services.kit.errors import refusal_for
+from services.kit.keys import load_ring, load_signing_key
+from services.kit.settings import SettingError, load_or_exit, variable_of
+from services.kit.streams import connect_nats, declare
+
+NAME = "checkout"
+ORDERS = "catraca.checkout.v1.OrderService"
+SETTLEMENT = "catraca.checkout.v1.SettlementService"
+PUBLIC = {f"/{ORDERS}/GetTicketKeys"}
+RETRY_S = 0.5
+
+log = logs.get_logger(__name__)
+
+
+async def main(settings: Settings) -> None:
+    """Serve until the process is told to stop."""
+    ticket_key = load_signing_key(settings.ticket_key_file, "ticket_key_file")
+    admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
+    providers = _providers(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        for provider in providers.values():
+            stack.push_async_callback(provider.close)
+        channels = Channels(settings.service_token_file)
+        stack.push_async_callback(channels.close)
+        nc = await connect_nats(settings, NAME)
+        stack.push_async_callback(nc.close)
+        js = nc.jetstream()
+        await declare(js, settings.stream_replicas)
+        definitions = Definitions(js)
+        await definitions.start()
+        stack.push_async_callback(definitions.close)
+        pool = await _pool(settings)
+        stack.callback(pool.terminate)
+
+        store = Store(pool)
+        ledger = GrpcLedger(channels.channel(settings.inventory_target), settings.ledger_timeout_s)
+        intake = Intake(js, ledger, definitions, admission_keys)
+        steps = Steps(round(settings.resume_s * 1000))
+        saga = Saga(store, ledger, providers, definitions, ticket_key, steps, settings)
+        worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)
+        relay = Relay(store, js, settings)
+
+        await stack.enter_async_context(_listening(Webhooks(store, saga, providers, steps), settings))
+        workers = _Workers(store, saga, relay)
+        working = asyncio.create_task(workers.run(worker.run(js), resume.run(store, saga, settings)))
+        servicer = OrderServicer(intake, store, saga, ticket_key)
+        settlement = SettlementServicer(intake, store)
+        services: list[server.Service] = [
+            (checkout_pb2_grpc.add_OrderServiceServicer_to_server, servicer, ORDERS),
+            (checkout_pb2_grpc.add_SettlementServiceServicer_to_server, settlement, SETTLEMENT),
+        ]
+        serving = asyncio.create_task(
+            server.serve(NAME, settings, services, public=PUBLIC, on_drain=workers.drain)
+        )
+        await _first_of(serving, working)
+
+
+class _Workers:
+    """The loops that need the database: they begin when it is there, while orders are taken in already."""
+
+    def __init__(self, store: Store, saga: Saga, relay: Relay) -> None:
+        self._store = store
+        self._saga = saga
+        self._relay = relay
+        self._taking: list[asyncio.Task[None]] = []
+
+    async def run(self, *taking: Coroutine[Any, Any, None]) -> None:
+        """Work until cancelled. `taking` are the loops that take up orders: a drain ends them first."""
+        await self._migrate()
+        self._taking = [asyncio.create_task(loop) for loop in taking]
+        relaying = asyncio.create_task(self._relay.run())
+        try:
+            await asyncio.gather(relaying, *self._taking)
+        finally:
+            for task in (relaying, *self._taking):
+                task.cancel()
+
+    async def drain(self) -> None:
+        """Take nothing more up, bring to a stop what is under way, and publish it."""
+        for task in self._taking:
+            task.cancel()
+        await self._saga.idle()
+        await self._relay.idle()
+
+    async def _migrate(self) -> None:
+        while True:
+            try:
+                return await self._store.migrate()
+            except Exception as problem:
+                if refusal_for(problem) is None:
+                    raise
+                log.warning("database_waits", problem=repr(problem))
+                await asyncio.sleep(RETRY_S)
+
+
+async def _first_of(*tasks: asyncio.Task[None]) -> None:
+    """Return or raise as the first to end does, and end the others."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pool(settings: Settings) -> "asyncpg.Pool[Any]":
+    """A pool that connects when it is first used: a database that is down does not stop the start."""
+    try:
+        return await asyncpg.create_pool(
+            settings.postgres_url,
+            min_size=0,
+            max_size=settings.postgres_connections,
+            command_timeout=settings.postgres_timeout_s,
+            timeout=settings.postgres_timeout_s,
+            server_settings={"application_name": "catraca-checkout"},
+        )
+    except (ValueError, asyncpg.InterfaceError):
+        expected = "postgresql://user:password@host:port/database"
+        raise SettingError(variable_of("postgres_url"), "set to something else", expected) from None
+
+
+def _providers(settings: Settings) -> dict[str, Provider]:
+    url = settings.webhook_url.rstrip("/") + PATH.format(provider=sandbox.NAME)
+    return {
+        sandbox.NAME: sandbox.SandboxProvider(
+            settings.sandbox_url,
+            sandbox.load_secrets(settings.sandbox_key_file),
+            url,
+            timeout_s=settings.provider_timeout_s,
+            connections=settings.provider_connections,
+            webhook_tolerance_s=settings.webhook_tolerance_s,
+        )
+    }
+
+
+@contextlib.asynccontextmanager
+async def _listening(webhooks: Webhooks, settings: Settings) -> AsyncIterator[None]:
+    runner = web.AppRunner(webhooks.application(), access_log=None)
+    await runner.setup()
+    host, _, port = settings.webhook_listen.rpartition(":")
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+    except (OSError, ValueError):
+        expected = "host:port that nobody else listens on"
+        raise SettingError(variable_of("webhook_listen"), repr(settings.webhook_listen), expected) from None
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    chosen = load_or_exit(Settings)
+    logs.configure(NAME, chosen.log_level)
+    server.run(lambda: main(chosen))

@@ -1,0 +1,139 @@
+"""Takes orders in: durably in JetStream, claimed at the ledger, answered without waiting for the database."""
+
+import json
+from dataclasses import dataclass
+
+from catraca.events.v1.events_pb2 import OrderIntake
+from catraca.sale.v1.sale_pb2 import LINE_KIND_NONE
+from google.protobuf.message import DecodeError
+from nats.js import JetStreamContext
+
+from services.checkout import rules
+from services.checkout.ledger import Ledger
+from services.checkout.messages import claim_command, item_message, order_of
+from services.checkout.records import Item, Order
+from services.checkout.saga import now_ms
+from services.kit import admission
+from services.kit.definitions import Definition, Definitions
+from services.kit.errors import Refusal, refuse_word
+from services.kit.identity import Buyer
+from services.kit.keys import KeyRing
+from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced
+
+STREAM = "INTAKE"
+SOURCE = "catraca/checkout"
+EVENT_TYPE = "catraca.order.intake"
+# One subject per order, so the number of subjects is the number of orders; no page of them is needed.
+BEYOND_EVERY_PAGE = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a buyer asks for."""
+
+    sale: str
+    idempotency_key: str
+    items: tuple[Item, ...]
+    hold_id: str
+    admission: str
+
+
+class Intake:
+    """Accepts orders, and finds those that no worker has seen yet."""
+
+    def __init__(
+        self, js: JetStreamContext, ledger: Ledger, definitions: Definitions, admission_keys: KeyRing
+    ) -> None:
+        self._js = js
+        self._ledger = ledger
+        self._definitions = definitions
+        self._keys = admission_keys
+
+    async def definition(self, sale: str) -> Definition:
+        """The sale's definition. Raises INVALID_FIELD or SALE_NOT_FOUND."""
+        rules.sale_id(sale)
+        try:
+            return self._definitions.get(sale)
+        except Refusal:
+            # Perhaps it was defined a moment ago and the news of it is still on its way.
+            return await self._definitions.latest(sale)
+
+    async def place(self, buyer: Buyer, wish: Wish) -> Order:
+        """– → ACCEPTED: stored, then claimed. The same wish again answers the same.
+
+        Raises the refusal of a malformed wish before anything is stored; the ledger's refusal is the order's
+        end, which a worker will write down.
+        """
+        definition = await self.definition(wish.sale)
+        if definition.archived:
+            raise Refusal("SALE_ARCHIVED", sale=wish.sale)
+        rules.check_request(wish.idempotency_key, wish.items, wish.hold_id)
+        intake = await self._stored(self._asked(buyer, wish, definition))
+        order = order_of(intake, definition.sale.spec.currency)
+        (result,) = await self._ledger.apply(wish.sale, [claim_command(order)])
+        if result.word != "CLAIMED":
+            raise refuse_word(result.word, result.detail)
+        return order
+
+    async def find(self, sale: str, buyer: str, order_id: str) -> OrderIntake | None:
+        """What a buyer asked for, by the order's id."""
+        subject = rules.intake_subject(sale, buyer, order_id)
+        message = await last_message(self._js, STREAM, subject, from_leader=True)
+        return None if message is None else read(message.data)
+
+    async def count(self, sale: str) -> int:
+        """How many orders were ever taken in for a sale."""
+        request = {"subjects_filter": f"catraca.intake.{sale}.>", "offset": BEYOND_EVERY_PAGE}
+        nc = self._js._nc
+        answer = await nc.request(f"$JS.API.STREAM.INFO.{STREAM}", json.dumps(request).encode(), timeout=5)
+        info = json.loads(answer.data)
+        if "error" in info:
+            raise Refusal("UNAVAILABLE")
+        return int(info.get("total", 0))
+
+    def _asked(self, buyer: Buyer, wish: Wish, definition: Definition) -> OrderIntake:
+        intake = OrderIntake(
+            sale=wish.sale,
+            buyer=buyer.id,
+            order_id=rules.order_id_of(wish.sale, buyer.id, wish.idempotency_key),
+            request_hash=rules.request_hash(
+                wish.sale, buyer.id, wish.idempotency_key, wish.items, wish.hold_id
+            ),
+            idempotency_key=wish.idempotency_key,
+            items=[item_message(item) for item in wish.items],
+            hold_id=wish.hold_id,
+            accepted_at_ms=now_ms(),
+            namespace=buyer.namespace,
+            subject=buyer.subject,
+        )
+        if wish.admission:
+            claims = admission.verify(wish.admission, self._keys, sale=wish.sale, buyer=buyer.id)
+            intake.place = claims.place
+            intake.joined_at_ms = claims.joined_at_ms
+            intake.called_at_ms = claims.called_at_ms
+        elif definition.sale.spec.line.kind != LINE_KIND_NONE and not wish.hold_id:
+            raise Refusal("ADMISSION_REQUIRED")
+        return intake
+
+    async def _stored(self, intake: OrderIntake) -> OrderIntake:
+        """The message on this key's subject: this one, or an earlier one with the same request."""
+        subject = rules.intake_subject(intake.sale, intake.buyer, intake.order_id)
+        headers = cloud_headers(EVENT_TYPE, SOURCE, subject, intake.order_id, intake.accepted_at_ms)
+        try:
+            await publish_fenced(self._js, subject, intake.SerializeToString(), 0, headers)
+        except WrongSequence:
+            known = await self.find(intake.sale, intake.buyer, intake.order_id)
+            if known is None:
+                raise Refusal("UNAVAILABLE") from None
+            if known.request_hash != intake.request_hash:
+                raise Refusal("IDEMPOTENCY_KEY_REUSED") from None
+            return known
+        return intake
+
+
+def read(data: bytes) -> OrderIntake | None:
+    """A message of INTAKE; None for one that is none."""
+    try:
+        return OrderIntake.FromString(data)
+    except DecodeError:
+        return None

@@ -1,0 +1,1 @@
+"""Checkout's background loops, one file each."""

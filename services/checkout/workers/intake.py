@@ -1,0 +1,273 @@
+"""Works through INTAKE: writes orders down, follows their claims, holds and pins their units."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from catraca.events.v1.events_pb2 import OrderIntake
+from catraca.inventory.v1.inventory_pb2 import Result
+from nats.js import JetStreamContext
+
+from services.checkout import intake, messages, rules
+from services.checkout.breaker import Breaker
+from services.checkout.ledger import Ledger
+from services.checkout.pacing import Pacer
+from services.checkout.records import Change, Order
+from services.checkout.saga import Saga, now_ms
+from services.checkout.states import OrderState
+from services.checkout.store import Stale, Store
+from services.checkout.transitions import Steps
+from services.kit.definitions import Definition, Definitions
+from services.kit.errors import Refusal, refusal_for
+from services.kit.logs import get_logger
+from services.kit.streams import Again, Delivery, Poison, consume
+
+log = get_logger(__name__)
+
+STREAM = "INTAKE"
+DURABLE = "checkout-intake"
+UNLIMITED = 2**31
+UNKNOWN_SALE_S = 1.0
+
+Outcome = Again | Poison | None
+
+
+class IntakeSettings(Protocol):
+    """What the worker reads of the settings."""
+
+    @property
+    def intake_batch(self) -> int: ...
+    @property
+    def unprocessable_tries(self) -> int: ...
+    @property
+    def breaker_failures(self) -> int: ...
+    @property
+    def breaker_pause_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message of INTAKE that can be read."""
+
+    sequence: int
+    intake: OrderIntake
+
+
+class IntakeWorker:
+    """Takes orders on in batches. A message may come again at any point: the row says how far it is."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        saga: Saga,
+        definitions: Definitions,
+        steps: Steps,
+        settings: IntakeSettings,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._saga = saga
+        self._definitions = definitions
+        self._steps = steps
+        self._settings = settings
+        self._pacer = Pacer()
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_pause_s)
+        self._strikes: dict[int, int] = {}
+
+    async def run(self, js: JetStreamContext) -> None:
+        """Work until cancelled."""
+        await consume(
+            js, STREAM, DURABLE, self.handle, batch=self._settings.intake_batch, max_tries=UNLIMITED
+        )
+
+    async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
+        """What became of each message: done, to come again later, or poison."""
+        await self._saga.room()
+        outcomes: list[Outcome] = [None] * len(deliveries)
+        by_sale: dict[str, list[tuple[int, Arrival]]] = {}
+        for index, delivery in enumerate(deliveries):
+            arrival = _arrival(delivery)
+            if arrival is None:
+                outcomes[index] = Poison("not an order, or not of its subject")
+            else:
+                by_sale.setdefault(arrival.intake.sale, []).append((index, arrival))
+        await asyncio.gather(*(self._of_sale(sale, each, outcomes) for sale, each in by_sale.items()))
+        return outcomes
+
+    # ---- one sale's share of a batch ----
+
+    async def _of_sale(
+        self, sale: str, arrivals: Sequence[tuple[int, Arrival]], outcomes: list[Outcome]
+    ) -> None:
+        try:
+            definition = self._definitions.get(sale)
+        except Refusal:
+            for index, _ in arrivals:
+                outcomes[index] = Again("the sale is not known here yet", UNKNOWN_SALE_S)
+            return
+        taken = []
+        for index, arrival in arrivals:
+            wait_s = self._wait_s(definition, arrival)
+            if wait_s > 0:
+                outcomes[index] = Again("its turn comes later", wait_s)
+            else:
+                taken.append((index, arrival))
+        if taken:
+            done = await self._take_on(definition, [arrival for _, arrival in taken])
+            for (index, _), outcome in zip(taken, done, strict=True):
+                outcomes[index] = outcome
+
+    def _wait_s(self, definition: Definition, arrival: Arrival) -> float:
+        """How long this order has to wait: for its sale's pace, or for a part that does not answer."""
+        spec = definition.sale.spec
+        longest_s = spec.orders.queue_max.ToMilliseconds() / 1000
+        pause_s = max(self._breaker.wait_s(), self._saga.wait_s(spec.payment.provider))
+        waited_s = now_ms() / 1000 - arrival.intake.accepted_at_ms / 1000
+        if pause_s and waited_s < longest_s:
+            return pause_s
+        return self._pacer.wait_s(
+            definition.sale.sale, arrival.sequence, spec.orders.rate, longest_s, time.monotonic()
+        )
+
+    async def _take_on(self, definition: Definition, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Lead a batch on; where that fails for a reason of its own, each order alone."""
+        try:
+            outcomes = await self._lead(definition, [arrival.intake for arrival in arrivals])
+        except Exception as problem:
+            refusal = refusal_for(problem)
+            if refusal is not None and refusal.word != "INTERNAL":
+                # A store or inventory is down: no fault of these orders.
+                self._breaker.failed()
+                return [Again(str(problem), refusal.retry_after_s)] * len(arrivals)
+            if len(arrivals) > 1:
+                return [(await self._take_on(definition, [arrival]))[0] for arrival in arrivals]
+            log.exception("order_failed", order=arrivals[0].intake.order_id, sale=definition.sale.sale)
+            return [await self._strike(definition, arrivals[0], problem)]
+        self._breaker.succeeded()
+        for arrival in arrivals:
+            self._strikes.pop(arrival.sequence, None)
+        return outcomes
+
+    async def _lead(self, definition: Definition, intakes: Sequence[OrderIntake]) -> list[Outcome]:
+        """From INTAKE to HELD or REJECTED; the saga goes on from there."""
+        currency = definition.sale.spec.currency
+        asked = {each.order_id: messages.order_of(each, currency) for each in intakes}
+        arrivals = [(asked[each.order_id], messages.buyer_of(each)) for each in intakes]
+        new = await self._store.insert(arrivals)
+        known = await self._store.load([order_id for order_id in asked if order_id not in new])
+        orders = {**asked, **known}
+        waiting = [order for order in orders.values() if order.state is OrderState.ACCEPTED]
+        for order in known.values():
+            if order.state is OrderState.HELD:
+                self._saga.nudge(order)
+        await self._forget_claims([order for order in known.values() if order.state is OrderState.CANCELLED])
+        stale = await self._hold(definition, waiting)
+        return [Again("it changed meanwhile", 0.1) if each.order_id in stale else None for each in intakes]
+
+    async def _hold(self, definition: Definition, orders: Sequence[Order]) -> set[str]:
+        """CLAIM (the stored answer), HOLD and PIN, then one statement. Returns what somebody else moved."""
+        if not orders:
+            return set()
+        sale = definition.sale.sale
+        makers = (messages.claim_command, messages.hold_command)
+        try:
+            results = await self._ledger.apply(sale, [make(order) for order in orders for make in makers])
+        except Refusal as refusal:
+            if refusal.word != "SALE_ARCHIVED":
+                raise
+            return await self._write([self._rejected(order, refusal.word) for order in orders])
+        refused: list[tuple[Order, str]] = []
+        held: list[tuple[Order, Result]] = []
+        for order, claim, hold in zip(orders, results[::2], results[1::2], strict=True):
+            if claim.word != "CLAIMED":
+                refused.append((order, claim.word))
+            elif hold.word != "HELD":
+                refused.append((order, hold.word))
+            else:
+                held.append((order, hold))
+        changes = [self._rejected(order, word) for order, word in refused]
+        return await self._write([*changes, *await self._pin(definition, held)])
+
+    async def _pin(self, definition: Definition, held: Sequence[tuple[Order, Result]]) -> list[Change]:
+        """PIN what is held until its payment is over, and only then let it be HELD."""
+        pinned = [_pinned(self._steps, definition, order, hold) for order, hold in held]
+        commands = [messages.pin_command(order, order.pin_until_ms) for order in pinned]
+        answers = await self._ledger.apply(definition.sale.sale, commands)
+        return [
+            Change(before, after) if answer.word == "PINNED" else self._rejected(before, answer.word)
+            for (before, _), after, answer in zip(held, pinned, answers, strict=True)
+        ]
+
+    def _rejected(self, order: Order, word: str) -> Change:
+        return Change(order, self._steps.rejected(order, word, now_ms()))
+
+    async def _write(self, changes: Sequence[Change]) -> set[str]:
+        stale = set()
+        for change, outcome in zip(changes, await self._store.advance_many(changes), strict=True):
+            if isinstance(outcome, Order):
+                if outcome.state is OrderState.HELD:
+                    self._saga.start(outcome)
+            elif isinstance(outcome, Stale):
+                stale.add(change.before.order_id)
+            else:
+                raise outcome
+        return stale
+
+    async def _forget_claims(self, orders: Sequence[Order]) -> None:
+        """Orders that were cancelled before a worker saw them. The claim is taken and given back, so that a
+        CLAIM which is still on its way finds its answer stored and takes nothing."""
+        by_sale: dict[str, list[Order]] = {}
+        for order in orders:
+            by_sale.setdefault(order.sale, []).append(order)
+        for sale, cancelled in by_sale.items():
+            makers = (messages.claim_command, messages.release_command)
+            await self._ledger.apply(sale, [make(order) for order in cancelled for make in makers])
+
+    # ---- what cannot be worked through ----
+
+    async def _strike(self, definition: Definition, arrival: Arrival, problem: Exception) -> Outcome:
+        strikes = self._strikes.get(arrival.sequence, 0) + 1
+        self._strikes[arrival.sequence] = strikes
+        if strikes < self._settings.unprocessable_tries:
+            return Again(repr(problem))
+        del self._strikes[arrival.sequence]
+        await self._reject_unprocessable(definition, arrival.intake)
+        return Poison(repr(problem))
+
+    async def _reject_unprocessable(self, definition: Definition, asked: OrderIntake) -> None:
+        try:
+            order = messages.order_of(asked, definition.sale.spec.currency)
+            await self._store.insert([(order, messages.buyer_of(asked))])
+            found = await self._store.load_one(order.order_id)
+            if found is not None and found.state is OrderState.ACCEPTED:
+                after = self._steps.rejected(found, "ORDER_UNPROCESSABLE", now_ms())
+                await self._store.advance(Change(found, after))
+        except Exception:
+            # Not even the row can be written; the dead letter has all there is.
+            log.exception("order_lost_to_dead_letters", order=asked.order_id, sale=asked.sale)
+
+
+def _arrival(delivery: Delivery) -> Arrival | None:
+    asked = intake.read(delivery.message.data)
+    if asked is None:
+        return None
+    if delivery.message.subject != rules.intake_subject(asked.sale, asked.buyer, asked.order_id):
+        return None
+    return Arrival(delivery.message.seq, asked)
+
+
+def _pinned(steps: Steps, definition: Definition, order: Order, hold: Result) -> Order:
+    """The order once its units are held and pinned: paid within the window by the ledger's clock."""
+    payment = definition.sale.spec.payment
+    pay_until_ms = hold.at_ms + payment.window.ToMilliseconds()
+    return steps.held(
+        order,
+        messages.units_of(hold.hold),
+        held_at_ms=hold.at_ms,
+        pay_until_ms=pay_until_ms,
+        pin_until_ms=pay_until_ms + payment.grace.ToMilliseconds(),
+        now_ms=now_ms(),
+    )
