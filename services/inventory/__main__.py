@@ -1,0 +1,120 @@
+"""The inventory's composition root: settings, connections, the ledger, its workers and its gRPC server."""
+
+import asyncio
+import contextlib
+
+from catraca.inventory.v1.inventory_pb2_grpc import (
+    add_InventoryServiceServicer_to_server,
+    add_LedgerServiceServicer_to_server,
+)
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+
+from services.inventory import events
+from services.inventory.config import InventorySettings
+from services.inventory.rpc import InventoryService
+from services.inventory.rpc_ledger import LedgerService
+from services.inventory.store import SERVICE, Bounds, Store, key_of
+from services.inventory.workers.loader import Loader
+from services.inventory.workers.relay import Relays
+from services.inventory.workers.sweeper import Sweeper
+from services.kit import logs
+from services.kit.definitions import Definitions
+from services.kit.epochs import Epochs
+from services.kit.keys import load_ring
+from services.kit.redis import connect, require_noeviction
+from services.kit.relay import OutboxRelay
+from services.kit.server import run, serve
+from services.kit.settings import load_or_exit
+from services.kit.streams import connect_nats, declare
+
+
+def bounds_of(settings: InventorySettings) -> Bounds:
+    """How much goes into one run."""
+    return Bounds(
+        commands=settings.batch_commands,
+        pending=settings.batch_pending,
+        linger_s=settings.batch_linger_ms / 1000,
+        budget=settings.run_budget,
+        wait_s=settings.load_wait_s,
+    )
+
+
+class Inventory:
+    """One replica of the service: its parts, put together."""
+
+    def __init__(self, settings: InventorySettings, redis: Redis, js: JetStreamContext) -> None:
+        self._redis = redis
+        self._js = js
+        self._keep_s = settings.outbox_keep_s
+        self.definitions = Definitions(js)
+        self.store = Store(redis, Epochs(js), self.definitions, bounds_of(settings))
+        self.relays = Relays(self.store, self._relay)
+        self.loader = Loader(self.store, self.relays.start, self._archived)
+        self.sweeper = Sweeper(self.store, lambda: self.relays.sales, settings.sweep_ms / 1000)
+        admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
+        self.service = InventoryService(
+            self.store, self.definitions, admission_keys, settings.snapshot_ms / 1000
+        )
+        self.ledger = LedgerService(self.store, self.definitions, self.relays, settings.load_wait_s)
+        self.definitions.on_change(self.loader.put)
+        self.store.on_changes(self.relays.poke)
+
+    def _relay(self, sale: str) -> OutboxRelay:
+        epoch = self.store.epoch(sale)
+        return OutboxRelay(
+            self._redis,
+            self._js,
+            sale,
+            key_of(sale, "out"),
+            events.SUBJECT.format(sale=sale),
+            lambda changes: events.batch_of(sale, epoch, changes),
+            trim_after_s=self._keep_s,
+        )
+
+    def _archived(self, sale: str) -> None:
+        self.relays.stop(sale)
+        self.service.forget(sale)
+
+
+async def main() -> None:
+    """Runs until told to stop."""
+    settings = load_or_exit(InventorySettings)
+    logs.configure(SERVICE, settings.log_level)
+    redis = connect(settings.redis_url)
+    await require_noeviction(redis)
+    nats = await connect_nats(settings, SERVICE)
+    js = nats.jetstream()
+    await declare(js, settings.stream_replicas)
+    inventory = Inventory(settings, redis, js)
+    await inventory.definitions.start()
+    workers = [
+        asyncio.create_task(inventory.loader.run(), name="loader"),
+        asyncio.create_task(inventory.sweeper.run(), name="sweeper"),
+    ]
+    try:
+        await serve(
+            SERVICE,
+            settings,
+            [
+                (
+                    add_InventoryServiceServicer_to_server,
+                    inventory.service,
+                    "catraca.inventory.v1.InventoryService",
+                ),
+                (add_LedgerServiceServicer_to_server, inventory.ledger, "catraca.inventory.v1.LedgerService"),
+            ],
+        )
+    finally:
+        for worker in workers:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+        await inventory.relays.close()
+        await inventory.definitions.close()
+        await nats.close()
+        await redis.aclose()
+
+
+if __name__ == "__main__":
+    run(main)

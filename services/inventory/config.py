@@ -1,0 +1,53 @@
+"""The inventory's settings, from the environment, each with its unit and the reason to change it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.kit.settings import REQUIRED, CommonSettings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class InventorySettings(CommonSettings):
+    """What the inventory is told beside what every service is told."""
+
+    redis_url: str = setting(REQUIRED, "redis://host:port of the promise ledger.", secret=True)
+    admission_key_file: Path = setting(
+        REQUIRED, "JSON list of the keys that admissions are checked with, newest first, as the queue has it."
+    )
+    batch_commands: int = setting(
+        256, "Commands of one sale gathered into one run of the script at most.", minimum=1, maximum=1000
+    )
+    batch_linger_ms: float = setting(
+        2.0,
+        "Milliseconds a batch waits for company under load; an idle sale never waits.",
+        minimum=0,
+        maximum=100,
+    )
+    batch_pending: int = setting(
+        10_000, "Commands of one sale that wait at most; more are refused as OVERLOADED.", minimum=1
+    )
+    run_budget: int = setting(
+        800,
+        "What one run may cost before the rest goes into the next, counted in changes and "
+        "units of about 10 µs; Redis serves nobody else meanwhile.",
+        minimum=10,
+        maximum=100_000,
+    )
+    sweep_ms: int = setting(
+        250,
+        "Milliseconds between looks for what is due where nobody comes by; every other run looks too.",
+        minimum=10,
+        maximum=60_000,
+    )
+    snapshot_ms: int = setting(
+        1000,
+        "Milliseconds for which all callers share one reading of availability.",
+        minimum=0,
+        maximum=10_000,
+    )
+    outbox_keep_s: float = setting(
+        300.0, "Seconds that a change stays in Redis after JetStream has it.", minimum=1
+    )
+    load_wait_s: float = setting(
+        10.0, "Seconds that Load waits for a revision to arrive.", minimum=0.1, maximum=60
+    )

@@ -1,0 +1,23 @@
+-- Purpose: Takes a definition of a higher revision; capacity may only grow.
+-- KEYS: none
+-- ARGV: revision, def
+-- Returns: DEFINED, UNCHANGED, DEFINITION_FIXED
+transitions.define = function(cmd)
+  if cmd.revision <= view.meta.revision then
+    return { word = 'UNCHANGED', revision = view.meta.revision }
+  end
+  local capacities = {}
+  for _, section in ipairs(cmd.def.sections) do
+    capacities[section.id] = section.capacity
+  end
+  for id, section in pairs(units.sections()) do
+    if (capacities[id] or 0) < section.capacity then
+      return refuse('DEFINITION_FIXED', { path = 'sections.' .. id .. '.capacity', capacity = section.capacity })
+    end
+  end
+  -- After this point nothing can fail.
+  view.save_def(cmd.def)
+  view.meta.revision = cmd.revision
+  changes.add('DEFINED', { quantity = units.define(cmd.def), watermark = cmd.revision })
+  return { word = 'DEFINED', revision = cmd.revision }
+end

@@ -1,0 +1,63 @@
+-- One run: opens the view of the sale, ends what is due, lets each command decide in turn, and writes once.
+--
+-- ARGV[1] is the envelope: `epoch`, `sections` (ids in the order of their keys: two for each section, its map
+-- of units and its list of returned ones), `budget` (what one run may cost, about 10 µs each), and `create`
+-- where the sale may be made from nothing. ARGV[2] is the list of commands, each with its `op`.
+--
+-- Answers one result per command, in order. They may be fewer than the commands: the run stops where its
+-- budget is spent, or where more is due than one run can end, for nothing is judged before all that is due
+-- has ended. The caller runs the rest again.
+--@include keys
+local records, view, changes, units, promises = {}, {}, {}, {}, {}
+local rights, claims, holds, expiry, account = {}, {}, {}, {}, {}
+local transitions = {}
+local envelope = cmsgpack.unpack(ARGV[1])
+local commands = cmsgpack.unpack(ARGV[2])
+
+local function refuse(word, detail)
+  return { word = word, detail = detail }
+end
+
+keys.units, keys.returned = {}, {}
+for place, id in ipairs(envelope.sections) do
+  keys.units[id] = KEYS[FIXED_KEYS + 2 * place - 1]
+  keys.returned[id] = KEYS[FIXED_KEYS + 2 * place]
+end
+
+--@include lib
+--@include transitions
+
+if not view.open(envelope) then
+  return cmsgpack.pack({ word = 'NOT_LOADED' })
+end
+if view.def then
+  for _, section in ipairs(view.def.sections) do
+    -- The caller knows an older definition than the store does and did not name all keys.
+    if not keys.units[section.id] then
+      return cmsgpack.pack({ word = 'DEFINITION_BEHIND', revision = view.meta.revision })
+    end
+  end
+  units.open()
+end
+
+local results = {}
+if expiry.end_what_is_due(envelope.budget) then
+  view.prefetch(commands)
+  for _, cmd in ipairs(commands) do
+    if changes.cost + #results >= envelope.budget then
+      break
+    end
+    local result = transitions[cmd.op](cmd)
+    result.at_ms = view.now
+    results[#results + 1] = result
+  end
+end
+if view.dropped then
+  redis.call('UNLINK', unpack(KEYS))
+else
+  units.test()
+  view.flush()
+  units.flush()
+  changes.flush()
+end
+return cmsgpack.pack(results)

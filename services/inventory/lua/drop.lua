@@ -1,0 +1,20 @@
+-- Purpose: Frees a settled sale's keys: after closing, with nothing held, promised or claimed, and every change
+--   published.
+-- KEYS: none
+-- ARGV: published
+-- Returns: DROPPED, WRONG_PHASE, SALE_NOT_SETTLED, UNAVAILABLE
+transitions.drop = function(cmd)
+  local phase = rights.phase()
+  if phase ~= 'CLOSED' then
+    return refuse('WRONG_PHASE', { phase = phase, needs = 'CLOSED' })
+  end
+  if view.meta.turns + units.under_way > 0 then
+    return refuse('SALE_NOT_SETTLED', { turns = view.meta.turns, units = units.under_way })
+  end
+  if cmd.published ~= view.meta.sequence then
+    return refuse('UNAVAILABLE', { published = cmd.published, sequence = view.meta.sequence })
+  end
+  -- After this point nothing can fail.
+  view.dropped = true
+  return { word = 'DROPPED' }
+end

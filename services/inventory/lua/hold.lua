@@ -1,0 +1,94 @@
+-- Purpose: FREE → HELD, all or nothing, from the buyer's own promise, from what is free in a sale without a
+--   line, or from the claim of an order.
+-- KEYS: none
+-- ARGV: hold_id, buyer, items, order_id, place
+-- Returns: HELD, QUEUE_TIMEOUT, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
+--   HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
+--   HOLD_EXPIRED, HOLD_RELEASED, IDEMPOTENCY_KEY_REUSED
+local function answer_again(cmd, hold)
+  local is_same = cmd.order_id and hold.order_id == cmd.order_id
+    or not cmd.order_id and hold.asked == rights.asked(cmd.items)
+  if not is_same then
+    return refuse('IDEMPOTENCY_KEY_REUSED')
+  end
+  if hold.state == 'EXPIRED' and cmd.order_id and hold.waiting then
+    return refuse('QUEUE_TIMEOUT', { expired_at = hold.ends })
+  end
+  local ended = holds.ended(hold)
+  if ended then
+    return ended
+  end
+  if cmd.order_id and hold.waiting then
+    hold.waiting = nil
+    view.save_hold(hold)
+  end
+  return { word = 'HELD', hold = holds.shown(hold) }
+end
+
+-- With a line each turn has a number of holds, without one each buyer has it for as long as a hold lasts.
+local function holds_made(buyer, promise)
+  if promise then
+    return promise.holds, promise.turn_ends
+  end
+  local counts = view.buyer(buyer)
+  if view.now < counts.window_ends then
+    return counts.window_holds, counts.window_ends
+  end
+  return 0, view.now + view.def.hold_ms
+end
+
+local function count_hold(buyer, promise)
+  local made, window_ends = holds_made(buyer, promise)
+  if promise then
+    promise.holds = made + 1
+  else
+    local counts = view.buyer(buyer)
+    counts.window_holds, counts.window_ends = made + 1, window_ends
+    view.save_buyer(buyer, counts)
+  end
+end
+
+local function hold_limit_refusal(buyer, promise)
+  local made, window_ends = holds_made(buyer, promise)
+  if made >= view.def.holds_per_turn then
+    return refuse('HOLD_LIMIT', { retry_after_ms = window_ends - view.now })
+  end
+end
+
+local function hold_for_order(cmd)
+  local claim = view.claim(cmd.order_id)
+  local refusal = claims.refusal(claim, cmd.buyer)
+  if refusal then
+    return refusal
+  end
+  -- After this point nothing can fail.
+  claims.spend(claim)
+  local ends = math.max(claim.ends, view.now + view.def.hold_ms)
+  local hold = holds.make({ hold_id = cmd.hold_id, buyer = cmd.buyer, order_id = cmd.order_id, place = claim.place,
+                            state = 'HELD', asked = claim.asked, ends = ends, units = {} }, claim.lines)
+  return { word = 'HELD', hold = holds.shown(hold) }
+end
+
+transitions.hold = function(cmd)
+  local existing = view.hold(cmd.buyer, cmd.hold_id)
+  if existing then
+    return answer_again(cmd, existing)
+  end
+  if cmd.order_id then
+    return hold_for_order(cmd)
+  end
+  local lines, quantity, promise, refusal = rights.to_take(cmd.buyer, cmd.place, cmd.items)
+  refusal = refusal or hold_limit_refusal(cmd.buyer, promise)
+  if refusal then
+    return refusal
+  end
+  -- After this point nothing can fail.
+  count_hold(cmd.buyer, promise)
+  if promise then
+    promises.spend(cmd.buyer, promise, quantity)
+  end
+  local ends = view.now + view.def.hold_ms
+  local hold = holds.make({ hold_id = cmd.hold_id, buyer = cmd.buyer, place = promise and promise.place,
+                            state = 'HELD', asked = rights.asked(cmd.items), ends = ends, units = {} }, lines)
+  return { word = 'HELD', hold = holds.shown(hold) }
+end

@@ -1,0 +1,28 @@
+-- Purpose: Ends turns, claims and holds whose time is over, in the order in which they ended.
+-- KEYS: none
+-- ARGV: none
+-- Returns: none
+-- Ending one thing costs about as much as this many units of the budget.
+local COST = 2
+
+local ends = {
+  t = function(buyer)
+    assert(promises.lapse(buyer), 'the ledger contradicts itself: a turn that does not run is due')
+  end,
+  c = function(order_id)
+    claims.give_up(view.claim(order_id), 'EXPIRED')
+  end,
+  h = function(field)
+    holds.give_back(view.hold_at(field), 'EXPIRED')
+  end,
+}
+
+-- True once nothing is due any more; false where there is more of it than `budget` allows.
+function expiry.end_what_is_due(budget)
+  local most = math.ceil(budget / COST)
+  local due = view.due(most)
+  for _, member in ipairs(due) do
+    ends[member:sub(1, 1)](member:sub(3))
+  end
+  return #due < most
+end

@@ -1,0 +1,132 @@
+-- Purpose: Who may take what, now: the window, the items, the promise, the limit and the stock, in this order.
+-- KEYS: none
+-- ARGV: none
+-- Returns: none
+function rights.phase()
+  local def = view.def
+  if view.now >= def.closes_ms then return 'CLOSED' end
+  if view.now >= def.opens_ms then return def.paused and 'PAUSED' or 'OPEN' end
+  if view.now >= def.lobby_opens_ms then return 'LOBBY' end
+  return 'SCHEDULED'
+end
+
+-- Pausing stops calling only: whoever was called goes on.
+function rights.window_refusal()
+  local phase = rights.phase()
+  if phase == 'OPEN' or phase == 'PAUSED' then
+    return nil
+  end
+  local detail = { phase = phase, needs = 'OPEN', opens_at = view.def.opens_ms }
+  if phase ~= 'CLOSED' then
+    detail.retry_after_ms = view.def.opens_ms - view.now
+  end
+  return refuse('WRONG_PHASE', detail)
+end
+
+-- What was asked for, as text: the same id must ask for the same again.
+function rights.asked(items)
+  local asked = {}
+  for _, item in ipairs(items) do
+    asked[#asked + 1] = item.section .. ' ' .. (item.ticket_type or '') .. ' ' .. item.quantity
+  end
+  return table.concat(asked, ',')
+end
+
+-- The items as lines with their ticket type, and how many units they are together; or a refusal.
+local function lines_of(items)
+  local lines, quantity = {}, 0
+  for _, item in ipairs(items) do
+    if not view.def.by_section[item.section] then
+      return nil, 0, refuse('SECTION_NOT_FOUND', { section = item.section })
+    end
+    local ticket_type = units.ticket_type(item.section, item.ticket_type)
+    if not ticket_type then
+      return nil, 0, refuse('TICKET_TYPE_NOT_FOUND', { section = item.section, ticket_type = item.ticket_type })
+    end
+    lines[#lines + 1] = { section = item.section, ticket_type = ticket_type.id, quantity = item.quantity }
+    quantity = quantity + item.quantity
+  end
+  return lines, quantity
+end
+
+-- The live promise of this place, nothing in a sale without a line, or a refusal.
+local function live_promise(buyer, place)
+  if not view.def.line then
+    return nil
+  end
+  local promise = view.promise(buyer)
+  if not place or not promise then
+    return nil, refuse('ADMISSION_REQUIRED')
+  end
+  if promise.place ~= place then
+    return nil, refuse('TURN_EXPIRED')
+  end
+  if promise.state ~= 'PROMISED' then
+    return nil, refuse('TURN_EXPIRED', { ended_at = promise.ended })
+  end
+  return promise
+end
+
+local function limit_refusal(buyer, promise, quantity)
+  local counts = view.buyer(buyer)
+  local has = counts.held + counts.owned + counts.claimed
+  if has + quantity > view.def.limit then
+    return refuse('LIMIT_REACHED', { limit = view.def.limit, has = has })
+  end
+  if promise and quantity > promise.left then
+    return refuse('ALLOWANCE_EXCEEDED', { allowance = promise.left })
+  end
+end
+
+-- How long until something that is under way may come back; nothing where all is sold.
+local function may_return_in()
+  if units.under_way > 0 then
+    return math.max(1000, math.min(5000, (view.next_deadline() or view.now) - view.now))
+  end
+end
+
+local function section_refusal(line, left)
+  local detail = { section = line.section, left = left }
+  for _, section in ipairs(view.def.sections) do
+    if section.id ~= line.section and units.left(section.id) > 0 then
+      detail['left.' .. section.id] = units.left(section.id)
+    end
+  end
+  return refuse('SECTION_SOLD_OUT', detail)
+end
+
+local function stock_refusal(promise, lines, quantity)
+  if not promise and quantity > units.unpromised() then
+    return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
+  end
+  for place, line in ipairs(lines) do
+    -- Earlier lines may want units of the same section, or even of the same type.
+    local of_section, of_type = line.quantity, line.quantity
+    for before = 1, place - 1 do
+      if lines[before].section == line.section then
+        of_section = of_section + lines[before].quantity
+        if lines[before].ticket_type == line.ticket_type then
+          of_type = of_type + lines[before].quantity
+        end
+      end
+    end
+    local section_left, type_left = units.left(line.section), units.left_of_type(line.section, line.ticket_type)
+    if of_section > section_left or of_type > type_left then
+      return section_refusal(line, math.min(section_left, type_left))
+    end
+  end
+end
+
+-- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
+function rights.to_take(buyer, place, items)
+  local refusal = rights.window_refusal()
+  if refusal then return nil, 0, nil, refusal end
+  local lines, quantity
+  lines, quantity, refusal = lines_of(items)
+  if refusal then return nil, 0, nil, refusal end
+  local promise
+  promise, refusal = live_promise(buyer, place)
+  if refusal then return nil, 0, nil, refusal end
+  refusal = limit_refusal(buyer, promise, quantity) or stock_refusal(promise, lines, quantity)
+  return lines, quantity, promise, refusal
+end

@@ -1,0 +1,272 @@
+-- Purpose: The units of every section: which are free, held, sold or kept for a claim, and how many may
+--   still be taken. A section's units are numbered from 0; those never used are above `fresh`, those that
+--   came back are in its list `returned`, and its map `units` has two bits for each.
+-- KEYS: sections
+-- ARGV: none
+-- Returns: none
+-- What may be taken in all sections together, and what is held or claimed in them.
+units.sellable, units.under_way = 0, 0
+
+local FREE, HELD, SOLD = 0, 1, 2
+local UNITS_PER_CALL = 1000
+
+local sections = {}
+local left = {}
+local changed = {}
+local states = {}      -- by section: unit → state, as this run leaves it
+local untested = {}    -- by section: units taken that the store must have as free
+local came_back = {}   -- by section: units freed in this run and not taken again
+local taken_back = {}  -- by section: how many were taken from the list `returned`
+
+local function type_of(id, ticket_type)
+  for _, candidate in ipairs(view.def.by_section[id].types) do
+    if candidate.id == ticket_type then
+      return candidate
+    end
+  end
+end
+
+local function free_in(id)
+  local section = sections[id]
+  return section.capacity - section.held - section.sold - section.blocked - section.claimed
+end
+
+-- What may still be sold of a section: with a quota on every type, no more than the quotas allow.
+local function left_of(id)
+  local by_quota = 0
+  for _, ticket_type in ipairs(view.def.by_section[id].types) do
+    if ticket_type.quota == 0 then
+      return free_in(id)
+    end
+    by_quota = by_quota + math.max(0, ticket_type.quota - (sections[id].used[ticket_type.id] or 0))
+  end
+  return math.min(free_in(id), by_quota)
+end
+
+-- Follows every change of a section's counts, so that the totals are always at hand.
+local function note(id)
+  local now_left = left_of(id)
+  units.sellable = units.sellable + now_left - (left[id] or 0)
+  left[id] = now_left
+  changed[id] = true
+end
+
+local function use(id, ticket_type, count)
+  local used = sections[id].used
+  used[ticket_type] = (used[ticket_type] or 0) + count
+end
+
+-- Makes `def` the definition that the rest of the run goes by.
+local function go_by(def)
+  view.def = def
+  def.by_section = {}
+  for _, section in ipairs(def.sections) do
+    local id = section.id
+    def.by_section[id] = section
+    came_back[id], taken_back[id], states[id] = came_back[id] or {}, taken_back[id] or 0, states[id] or {}
+    untested[id] = untested[id] or {}
+  end
+end
+
+function units.open()
+  go_by(view.def)
+  local stored = redis.call('HGETALL', keys.sections)
+  for i = 1, #stored, 2 do
+    local id = stored[i]
+    sections[id] = cmsgpack.unpack(stored[i + 1])
+    left[id] = left_of(id)
+    units.sellable = units.sellable + left[id]
+    units.under_way = units.under_way + sections[id].held + sections[id].claimed
+  end
+end
+
+-- Takes new and grown sections into the store; answers how many units there are in all.
+function units.define(def)
+  go_by(def)
+  local capacity = 0
+  for _, section in ipairs(def.sections) do
+    sections[section.id] = sections[section.id]
+      or { capacity = 0, fresh = 0, held = 0, sold = 0, blocked = 0, claimed = 0, used = {} }
+    sections[section.id].capacity = section.capacity
+    capacity = capacity + section.capacity
+    note(section.id)
+  end
+  return capacity
+end
+
+-- Every section that the store has, by id.
+function units.sections() return sections end
+
+-- How many may be taken of a section, of one of its types, and of all that is not promised to anyone.
+function units.left(id) return left[id] end
+function units.left_of_type(id, ticket_type)
+  local quota = type_of(id, ticket_type).quota
+  if quota == 0 then
+    return free_in(id)
+  end
+  return math.min(free_in(id), quota - (sections[id].used[ticket_type] or 0))
+end
+function units.unpromised() return units.sellable - view.meta.promised end
+
+function units.ticket_type(id, wanted)
+  local types = view.def.by_section[id].types
+  if wanted == nil then
+    return types[1]
+  end
+  return type_of(id, wanted)
+end
+
+-- Keeps units of a section for an order, without choosing which.
+function units.claim(line)
+  sections[line.section].claimed = sections[line.section].claimed + line.quantity
+  units.under_way = units.under_way + line.quantity
+  use(line.section, line.ticket_type, line.quantity)
+  note(line.section)
+end
+
+function units.unclaim(line)
+  sections[line.section].claimed = sections[line.section].claimed - line.quantity
+  units.under_way = units.under_way - line.quantity
+  use(line.section, line.ticket_type, -line.quantity)
+  note(line.section)
+end
+
+-- Units never used first: taking those needs no list.
+local function choose(id, quantity)
+  local section, chosen = sections[id], {}
+  for unit = section.fresh, math.min(section.fresh + quantity, section.capacity) - 1 do
+    chosen[#chosen + 1] = unit
+  end
+  section.fresh = section.fresh + #chosen
+  while #chosen < quantity and #came_back[id] > 0 do
+    chosen[#chosen + 1] = table.remove(came_back[id])
+  end
+  if #chosen < quantity then
+    local from = taken_back[id]
+    local more = redis.call('LRANGE', keys.returned[id], from, from + quantity - #chosen - 1)
+    for _, unit in ipairs(more) do
+      chosen[#chosen + 1] = tonumber(unit)
+    end
+    taken_back[id] = from + #more
+  end
+  assert(#chosen == quantity, 'the ledger contradicts itself: ' .. id .. ' has fewer units than it counts')
+  return chosen
+end
+
+-- FREE → HELD for one line of a hold; answers the units with the price that is fixed now.
+function units.hold(line)
+  local section, held = sections[line.section], {}
+  local price = type_of(line.section, line.ticket_type).price
+  for _, unit in ipairs(choose(line.section, line.quantity)) do
+    if states[line.section][unit] == nil then
+      table.insert(untested[line.section], unit)
+    end
+    states[line.section][unit] = HELD
+    held[#held + 1] = { section = line.section, unit = unit, ticket_type = line.ticket_type, price = price }
+  end
+  section.held = section.held + line.quantity
+  units.under_way = units.under_way + line.quantity
+  use(line.section, line.ticket_type, line.quantity)
+  note(line.section)
+  return held
+end
+
+-- HELD → SOLD.
+function units.sell(held)
+  for _, unit in ipairs(held) do
+    local section = sections[unit.section]
+    section.held = section.held - 1
+    section.sold = section.sold + 1
+    units.under_way = units.under_way - 1
+    states[unit.section][unit.unit] = SOLD
+    changed[unit.section] = true
+  end
+end
+
+local function free(unit)
+  states[unit.section][unit.unit] = FREE
+  table.insert(came_back[unit.section], unit.unit)
+  use(unit.section, unit.ticket_type, -1)
+  note(unit.section)
+end
+
+-- HELD → FREE.
+function units.give_back(held)
+  for _, unit in ipairs(held) do
+    sections[unit.section].held = sections[unit.section].held - 1
+    units.under_way = units.under_way - 1
+    free(unit)
+  end
+end
+
+-- SOLD → FREE.
+function units.take_back(sold)
+  for _, unit in ipairs(sold) do
+    sections[unit.section].sold = sections[unit.section].sold - 1
+    free(unit)
+  end
+end
+
+-- One section's counts as the contract names them.
+function units.counts(id)
+  local section = sections[id]
+  return { section = id, capacity = section.capacity, free = free_in(id), held = section.held,
+           sold = section.sold, blocked = section.blocked }
+end
+
+-- A unit given twice would be sold twice: finding one that is not free stops the run before it writes.
+local function test(id)
+  local gets = {}
+  for place, unit in ipairs(untested[id]) do
+    gets[#gets + 1] = 'GET'
+    gets[#gets + 1] = 'u2'
+    gets[#gets + 1] = '#' .. unit
+    if place % UNITS_PER_CALL == 0 or place == #untested[id] then
+      for _, state in ipairs(redis.call('BITFIELD', keys.units[id], unpack(gets))) do
+        assert(state == FREE, 'the ledger contradicts itself: a unit of ' .. id .. ' is not free')
+      end
+      gets = {}
+    end
+  end
+end
+
+function units.test()
+  for id in pairs(changed) do
+    test(id)
+  end
+end
+
+local function write_states(id)
+  local sets = {}
+  for unit, state in pairs(states[id]) do
+    sets[#sets + 1] = 'SET'
+    sets[#sets + 1] = 'u2'
+    sets[#sets + 1] = '#' .. unit
+    sets[#sets + 1] = state
+    if #sets >= 4 * UNITS_PER_CALL then
+      redis.call('BITFIELD', keys.units[id], unpack(sets))
+      sets = {}
+    end
+  end
+  if #sets > 0 then
+    redis.call('BITFIELD', keys.units[id], unpack(sets))
+  end
+end
+
+local function write_returned(id)
+  if taken_back[id] > 0 then
+    redis.call('LTRIM', keys.returned[id], taken_back[id], -1)
+  end
+  local back = came_back[id]
+  for first = 1, #back, UNITS_PER_CALL do
+    redis.call('RPUSH', keys.returned[id], unpack(back, first, math.min(#back, first + UNITS_PER_CALL - 1)))
+  end
+end
+
+function units.flush()
+  for id in pairs(changed) do
+    redis.call('HSET', keys.sections, id, cmsgpack.pack(sections[id]))
+    write_states(id)
+    write_returned(id)
+  end
+end

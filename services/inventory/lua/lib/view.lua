@@ -1,0 +1,188 @@
+-- Purpose: One run's view of a sale: read through once, changed in memory, written by view.flush when every
+--   command is decided. A run that fails half-way has therefore written nothing.
+-- KEYS: meta, def, promises, claims, holds, buyers, due
+-- ARGV: none
+-- Returns: none
+view.meta = {}
+
+-- One call with many fields stays below what Lua can unpack.
+local FIELDS_PER_CALL = 1000
+
+local tables = {
+  promises = { loaded = {}, changed = {} },
+  claims = { loaded = {}, changed = {} },
+  holds = { loaded = {}, changed = {} },
+  buyers = { loaded = {}, changed = {} },
+}
+local deadlines = {}
+local new_def
+
+-- How long a run that changed nothing may leave the clock unwritten: each write is synced to disk.
+local CLOCK_WRITTEN_MS = 1000
+local stored = { sequence = 0, now = 0 }
+
+-- Reads meta, the definition and the clock. False where the store does not hold this epoch of the sale.
+function view.open(envelope)
+  local fields = redis.call('HGETALL', keys.meta)
+  if #fields == 0 and not envelope.create then
+    return false
+  end
+  for i = 1, #fields, 2 do
+    view.meta[fields[i]] = tonumber(fields[i + 1])
+  end
+  if #fields == 0 then
+    view.meta = { epoch = envelope.epoch, revision = 0, now = 0, sequence = 0, watermark = 0,
+                  turns = 0, promised = 0, claims = 0 }
+  end
+  local time = redis.call('TIME')
+  -- A clock that steps back stands still here: nothing that ended lives again.
+  stored.sequence, stored.now = view.meta.sequence, view.meta.now
+  view.now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), view.meta.now)
+  local packed = redis.call('GET', keys.def)
+  view.def = packed and cmsgpack.unpack(packed) or nil
+  return view.meta.epoch == envelope.epoch
+end
+
+-- Packed at once: the run adds to its own copy.
+function view.save_def(def) new_def = cmsgpack.pack(def) end
+
+local function read(name, field)
+  local of = tables[name]
+  local record = of.loaded[field]
+  if record == nil then
+    local packed = redis.call('HGET', keys[name], field)
+    record = packed and records[name].unpack(packed, field) or false
+    of.loaded[field] = record
+  end
+  return record or nil
+end
+
+local function save(name, field, record)
+  view.has_changed = true
+  tables[name].loaded[field] = record
+  tables[name].changed[field] = true
+end
+
+function view.promise(buyer) return read('promises', buyer) end
+function view.save_promise(buyer, promise) save('promises', buyer, promise) end
+
+function view.claim(order_id) return read('claims', order_id) end
+function view.save_claim(claim) save('claims', claim.order_id, claim) end
+
+-- Hold ids are unique among one buyer's own.
+function view.hold_field(buyer, hold_id) return buyer .. '/' .. hold_id end
+function view.hold(buyer, hold_id) return read('holds', view.hold_field(buyer, hold_id)) end
+function view.hold_at(field) return read('holds', field) end
+function view.save_hold(hold) save('holds', hold.field, hold) end
+
+-- Reads what the commands name, a table at a time: one call for many fields costs far less than one for each.
+local function fetch(name, fields)
+  local loaded = tables[name].loaded
+  for first = 1, #fields, FIELDS_PER_CALL do
+    local last = math.min(#fields, first + FIELDS_PER_CALL - 1)
+    local found = redis.call('HMGET', keys[name], unpack(fields, first, last))
+    for i = first, last do
+      local field, packed = fields[i], found[i - first + 1]
+      if loaded[field] == nil then
+        loaded[field] = packed and records[name].unpack(packed, field) or false
+      end
+    end
+  end
+end
+
+function view.prefetch(commands)
+  local buyers, holds, claims = {}, {}, {}
+  for _, cmd in ipairs(commands) do
+    if cmd.buyer then buyers[#buyers + 1] = cmd.buyer end
+    if cmd.hold_id then holds[#holds + 1] = view.hold_field(cmd.buyer, cmd.hold_id) end
+    if cmd.order_id then claims[#claims + 1] = cmd.order_id end
+  end
+  fetch('buyers', buyers)
+  fetch('promises', buyers)
+  fetch('holds', holds)
+  fetch('claims', claims)
+end
+
+function view.buyer(buyer)
+  local counts = read('buyers', buyer)
+  if not counts then
+    counts = { held = 0, owned = 0, claimed = 0, window_holds = 0, window_ends = 0 }
+    tables.buyers.loaded[buyer] = counts
+  end
+  return counts
+end
+function view.save_buyer(buyer, counts) save('buyers', buyer, counts) end
+
+-- Deadlines are members of one sorted set; the first letter says what ends then.
+function view.set_turn_deadline(buyer, at_ms) deadlines['t/' .. buyer] = at_ms end
+function view.set_claim_deadline(order_id, at_ms) deadlines['c/' .. order_id] = at_ms end
+function view.set_hold_deadline(hold, at_ms) deadlines['h/' .. hold.field] = at_ms end
+
+-- What is due by now, the earliest first, `most` at most.
+function view.due(most)
+  return redis.call('ZRANGEBYSCORE', keys.due, '-inf', view.now, 'LIMIT', 0, most)
+end
+
+-- When the next thing ends, or nil.
+function view.next_deadline()
+  return tonumber(redis.call('ZRANGE', keys.due, 0, 0, 'WITHSCORES')[2])
+end
+
+local function write_records(name)
+  local loaded, pack, fields, count = tables[name].loaded, records[name].pack, {}, 0
+  for field in pairs(tables[name].changed) do
+    fields[count + 1] = field
+    fields[count + 2] = pack(loaded[field])
+    count = count + 2
+    if count == FIELDS_PER_CALL then
+      redis.call('HSET', keys[name], unpack(fields))
+      fields, count = {}, 0
+    end
+  end
+  if count > 0 then
+    redis.call('HSET', keys[name], unpack(fields))
+  end
+end
+
+local function write_deadlines()
+  local added, removed = {}, {}
+  for member, at_ms in pairs(deadlines) do
+    if at_ms then
+      added[#added + 1] = at_ms
+      added[#added + 1] = member
+    else
+      removed[#removed + 1] = member
+    end
+    if #added >= FIELDS_PER_CALL then
+      redis.call('ZADD', keys.due, unpack(added))
+      added = {}
+    end
+    if #removed >= FIELDS_PER_CALL then
+      redis.call('ZREM', keys.due, unpack(removed))
+      removed = {}
+    end
+  end
+  if #added > 0 then redis.call('ZADD', keys.due, unpack(added)) end
+  if #removed > 0 then redis.call('ZREM', keys.due, unpack(removed)) end
+end
+
+function view.flush()
+  if not view.has_changed and view.meta.sequence == stored.sequence
+    and view.now < stored.now + CLOCK_WRITTEN_MS then
+    return
+  end
+  for name in pairs(tables) do
+    write_records(name)
+  end
+  write_deadlines()
+  if new_def then
+    redis.call('SET', keys.def, new_def)
+  end
+  view.meta.now = view.now
+  local fields = {}
+  for name, number in pairs(view.meta) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = string.format('%.0f', number)
+  end
+  redis.call('HSET', keys.meta, unpack(fields))
+end

@@ -1,0 +1,245 @@
+"""What a request must look like before it reaches the ledger, and what the ledger's script sees of a sale."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from catraca.inventory.v1 import inventory_pb2 as pb
+from catraca.sale.v1 import sale_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import Refusal
+
+SALE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+LABEL = SALE_ID
+HOLD_ID = re.compile(r"[a-z0-9-]{8,64}")
+BUYER_ID = re.compile(r"[a-z2-7]{26}")
+ORDER_ID = BUYER_ID
+
+ITEMS = 10
+QUANTITY = 100
+CALLEES = 1000
+COMMANDS = 1000
+# Lua counts in doubles: integers beyond this are not exact there.
+LARGEST = 2**53 - 1
+
+Command = dict[str, Any]
+"""One command as the script takes it: `op` and named fields; what is absent is left out."""
+
+
+def definition_for_script(sale: sale_pb2.Sale) -> dict[str, Any]:
+    """The part of a sale's definition that the ledger goes by, times in milliseconds.
+
+    Raises Refusal DEFINITION_INVALID for what this ledger cannot keep.
+    """
+    spec = sale.spec
+    _check_keepable(spec)
+    return {
+        "line": has_line(sale),
+        "lobby_opens_ms": _ms(spec.window.lobby_opens_at),
+        "opens_ms": _ms(spec.window.opens_at),
+        "closes_ms": _ms(spec.window.closes_at),
+        "paused": spec.paused,
+        "concurrency": spec.line.concurrency,
+        "turn_ms": _duration_ms(spec.line.turn_duration),
+        "limit": spec.limits.per_buyer,
+        "holds_per_turn": spec.limits.holds_per_turn,
+        "hold_ms": _duration_ms(spec.holds.duration),
+        "queue_max_ms": _duration_ms(spec.orders.queue_max),
+        "sections": [
+            {
+                "id": section.id,
+                "capacity": section.capacity,
+                "types": [
+                    {"id": each.id, "price": each.price, "quota": each.quota} for each in section.ticket_types
+                ],
+            }
+            for section in spec.sections
+        ],
+    }
+
+
+def has_line(sale: sale_pb2.Sale) -> bool:
+    """Whether buyers are called, rather than hold while the sale is open."""
+    return bool(sale.spec.line.kind != sale_pb2.LINE_KIND_NONE)
+
+
+def _check_keepable(spec: sale_pb2.SaleSpec) -> None:
+    if spec.HasField("seating_plan"):
+        raise _not_kept("spec.seatingPlan", "seating plans are not sold here yet")
+    for place, section in enumerate(spec.sections):
+        if section.kind == sale_pb2.SECTION_KIND_SEATED:
+            raise _not_kept(f"spec.sections[{place}].kind", "seated sections are not sold here yet")
+    if not spec.sections:
+        raise _not_kept("spec.sections", "a sale has at least one section")
+
+
+def _not_kept(path: str, problem: str) -> Refusal:
+    return Refusal("DEFINITION_INVALID", f"{path}: {problem}.", path=path, problem=problem)
+
+
+def _ms(moment: Timestamp) -> int:
+    return int(moment.ToMilliseconds())
+
+
+def _duration_ms(duration: Duration) -> int:
+    return int(duration.ToMilliseconds())
+
+
+def check_sale(sale: str) -> None:
+    """Raises Refusal INVALID_FIELD for what cannot be a sale's id."""
+    _match(SALE_ID, sale, "sale", "a DNS label of at most 63 characters")
+
+
+def check_hold_id(hold_id: str) -> None:
+    """Raises Refusal INVALID_FIELD for what cannot be a hold's id."""
+    _match(HOLD_ID, hold_id, "hold_id", "8 to 64 characters of a–z, 0–9 and hyphens")
+
+
+def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand") -> list[dict[str, Any]]:
+    """The items of a request or command as the script takes them.
+
+    Raises Refusal INVALID_FIELD or INVALID_QUANTITY.
+    """
+    if not 1 <= len(items.items) <= ITEMS:
+        raise _invalid("items", f"1 to {ITEMS} items")
+    return [_item_of(item, f"items[{place}]") for place, item in enumerate(items.items)]
+
+
+def _item_of(item: pb.HoldItem, path: str) -> dict[str, Any]:
+    _match(LABEL, item.section, f"{path}.section", "a section's id")
+    if not 1 <= item.quantity <= QUANTITY:
+        raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected=f"1 to {QUANTITY}")
+    if item.seats:
+        raise _invalid(f"{path}.seats", "no seats: the section is standing")
+    wanted = {"section": item.section, "quantity": item.quantity}
+    if item.ticket_type:
+        _match(LABEL, item.ticket_type, f"{path}.ticket_type", "a ticket type's id")
+        wanted["ticket_type"] = item.ticket_type
+    return wanted
+
+
+def command_of(command: pb.Command) -> Command:
+    """One command of the contract as the script takes it. Raises Refusal for one that cannot be."""
+    kind = command.WhichOneof("command")
+    if kind is None:
+        raise _invalid("command", "one of the commands")
+    if kind not in _TRANSLATORS:
+        raise Refusal("METHOD_UNKNOWN", f"{kind.upper()} is not served yet.")
+    return {"op": kind, **_TRANSLATORS[kind](getattr(command, kind))}
+
+
+def _call(command: pb.CallCommand) -> Command:
+    start, end = getattr(command, "from"), command.to
+    _bounded(start, "from")
+    _bounded(end, "to")
+    if len(command.callees) > CALLEES:
+        raise _invalid("callees", f"at most {CALLEES}")
+    return {"from": start, "to": end, "callees": [_callee(callee) for callee in command.callees]}
+
+
+def _callee(callee: pb.Callee) -> dict[str, Any]:
+    _match(BUYER_ID, callee.buyer, "callees.buyer", "an internal buyer id")
+    _bounded(callee.place, "callees.place")
+    _bounded(callee.joined_at_ms, "callees.joined_at_ms")
+    _bounded(callee.want, "callees.want", most=QUANTITY)
+    called = {"buyer": callee.buyer, "place": callee.place, "joined_at_ms": callee.joined_at_ms}
+    return called | ({"want": callee.want} if callee.want else {})
+
+
+def _claim(command: pb.ClaimCommand) -> Command:
+    fields = _of_buyer(command) | _of_order(command) | _place_of(command)
+    if command.hold_id:
+        check_hold_id(command.hold_id)
+        if command.items:
+            raise _invalid("items", "none beside a hold_id")
+        return fields | {"hold_id": command.hold_id}
+    return fields | {"items": items_of(command)}
+
+
+def _hold(command: pb.HoldCommand) -> Command:
+    fields = _of_hold(command)
+    if command.order_id:
+        if command.items or command.HasField("place"):
+            raise _invalid("items", "neither items nor place beside an order_id")
+        return fields | _of_order(command)
+    return fields | _place_of(command) | {"items": items_of(command)}
+
+
+def _pin(command: pb.PinCommand) -> Command:
+    if command.until_ms < 1:
+        raise _invalid("until_ms", "milliseconds since 1970")
+    _bounded(command.until_ms, "until_ms")
+    return _of_hold(command) | _of_order(command) | {"until_ms": command.until_ms}
+
+
+def _release(command: pb.ReleaseCommand) -> Command:
+    return _of_hold(command) | (_of_order(command) if command.order_id else {})
+
+
+def _commit(command: pb.CommitCommand) -> Command:
+    return _of_hold(command) | _of_order(command)
+
+
+def _return(command: pb.ReturnCommand) -> Command:
+    units = []
+    for unit in command.units:
+        _match(LABEL, unit.section, "units.section", "a section's id")
+        _bounded(unit.unit, "units.unit")
+        units.append({"section": unit.section, "unit": unit.unit})
+    return _of_hold(command) | _of_order(command) | {"units": units}
+
+
+def _turn(command: pb.LapseCommand | pb.LookCommand) -> Command:
+    _bounded(command.place, "place")
+    return _of_buyer(command) | {"place": command.place}
+
+
+_TRANSLATORS: Mapping[str, Callable[[Any], Command]] = {
+    "call": _call,
+    "claim": _claim,
+    "hold": _hold,
+    "pin": _pin,
+    "release": _release,
+    "commit": _commit,
+    "return": _return,
+    "lapse": _turn,
+    "look": _turn,
+}
+
+
+def _of_buyer(command: Any) -> Command:
+    _match(BUYER_ID, command.buyer, "buyer", "an internal buyer id")
+    return {"buyer": command.buyer}
+
+
+def _of_hold(command: Any) -> Command:
+    check_hold_id(command.hold_id)
+    return _of_buyer(command) | {"hold_id": command.hold_id}
+
+
+def _of_order(command: Any) -> Command:
+    _match(ORDER_ID, command.order_id, "order_id", "an order's id")
+    return {"order_id": command.order_id}
+
+
+def _place_of(command: pb.ClaimCommand | pb.HoldCommand) -> Command:
+    if not command.HasField("place"):
+        return {}
+    _bounded(command.place, "place")
+    return {"place": command.place}
+
+
+def _bounded(value: int, field: str, most: int = LARGEST) -> None:
+    if not 0 <= value <= most:
+        raise _invalid(field, f"0 to {most}")
+
+
+def _match(pattern: "re.Pattern[str]", text: str, field: str, expected: str) -> None:
+    if not pattern.fullmatch(text):
+        raise _invalid(field, expected)
+
+
+def _invalid(field: str, expected: str) -> Refusal:
+    return Refusal("INVALID_FIELD", field=field, expected=expected)

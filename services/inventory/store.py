@@ -1,0 +1,244 @@
+"""The one port to Redis: runs batches of commands in the promise ledger's script, under the sale's epoch."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from services.inventory.rules import Command, definition_for_script
+from services.inventory.states import READERS
+from services.kit.batcher import Batcher, PerKey
+from services.kit.definitions import Definition, Definitions
+from services.kit.epochs import Epoch, Epochs
+from services.kit.errors import Refusal, refuse_word
+from services.kit.logs import get_logger
+from services.kit.lua import NotLoaded, Script, WholeBatch
+
+log = get_logger(__name__)
+
+SERVICE = "inventory"
+REFUSED_FOR_S = 1.0
+LUA = Path(__file__).parent / "lua"
+KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out")
+"""The keys of a sale that every run names; two for each section follow."""
+
+Result = dict[str, Any]
+"""What a command came to: `word`, and what the word brings with it."""
+
+
+def key_of(sale: str, name: str) -> str:
+    """A key of a sale; all of them share one hash tag."""
+    return f"i:{{{sale}}}:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A sale that the store holds, as this process last knew it."""
+
+    epoch: int
+    revision: int
+    """The latest that this process took in; the store may hold a later one."""
+    sections: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much goes into one run."""
+
+    commands: int
+    pending: int
+    linger_s: float
+    budget: int
+    wait_s: float
+    """How long a run waits for a definition that another process has already."""
+
+
+class Store:
+    """Every sale's promise ledger. Commands of one sale run in the order in which they were submitted."""
+
+    def __init__(self, redis: Redis, epochs: Epochs, definitions: Definitions, bounds: Bounds) -> None:
+        self._redis = redis
+        self._epochs = epochs
+        self._definitions = definitions
+        self._bounds = bounds
+        self._script = Script.load(LUA, KEYS)
+        self._loaded: dict[str, Loaded] = {}
+        self._broken: dict[str, str] = {}
+        self._refused: dict[str, tuple[Refusal, float]] = {}
+        self._loading: PerKey[str, asyncio.Lock] = PerKey(lambda _: asyncio.Lock())
+        self._batchers: PerKey[str, Batcher[Command, Result]] = PerKey(self._batcher)
+        self._on_changes: list[Callable[[str], None]] = []
+
+    def on_changes(self, callback: Callable[[str], None]) -> None:
+        """Call with a sale's id after every run that may have changed something."""
+        self._on_changes.append(callback)
+
+    # ---- commands ----
+
+    async def submit(self, sale: str, command: Command) -> Result:
+        """One command's result. Raises Refusal where the sale does not run here; see `loaded`."""
+        await self.loaded(sale)
+        return await self._batchers[sale].submit(command)
+
+    async def submit_many(self, sale: str, commands: Sequence[Command]) -> list[Result]:
+        """The results of commands that run in their order with nobody else's of this process between them."""
+        await self.loaded(sale)
+        return await self._batchers[sale].submit_many(commands)
+
+    async def sweep(self, sale: str) -> None:
+        """Ends what is due."""
+        if sale in self._loaded and sale not in self._broken:
+            await self.submit(sale, {"op": "expire"})
+
+    def _batcher(self, sale: str) -> Batcher[Command, Result]:
+        async def run(commands: list[Command]) -> list[Result]:
+            return await self._run(sale, commands)
+
+        bounds = self._bounds
+        return Batcher(run, max_items=bounds.commands, max_pending=bounds.pending, linger_s=bounds.linger_s)
+
+    async def _run(self, sale: str, commands: Sequence[Command]) -> list[Result]:
+        """Runs the script until every command is answered: one run stops where its budget is spent."""
+        results: list[Result] = []
+        while len(results) < len(commands):
+            results += await self._run_some(sale, commands[len(results) :])
+        if any(command["op"] not in READERS for command in commands):
+            for callback in self._on_changes:
+                callback(sale)
+        return results
+
+    async def _run_some(self, sale: str, commands: Sequence[Command]) -> list[Result]:
+        try:
+            return await self._run_once(sale, await self.loaded(sale), commands)
+        except WholeBatch as answer:
+            # The store's definition has sections that this process has not heard of yet.
+            async with asyncio.timeout(self._bounds.wait_s):
+                await self._load(await self._definitions.at_least(sale, answer.answer["revision"]))
+        except NotLoaded:
+            # Another process may have filled the store under a later epoch.
+            before = self._loaded.pop(sale, None)
+            if before is None or (await self.loaded(sale)).epoch == before.epoch:
+                raise
+        return await self._run_once(sale, await self.loaded(sale), commands)
+
+    async def _run_once(
+        self, sale: str, loaded: Loaded, commands: Sequence[Command], *, create: bool = False
+    ) -> list[Result]:
+        envelope = {
+            "epoch": loaded.epoch,
+            "sections": loaded.sections,
+            "budget": self._bounds.budget,
+            "create": create,
+        }
+        return await self._script.run(self._redis, _keys(sale, loaded.sections), envelope, commands)
+
+    # ---- loading ----
+
+    async def loaded(self, sale: str) -> Loaded:
+        """The sale as the store holds it, taking it in first if need be.
+
+        Raises Refusal SALE_NOT_FOUND, SALE_ARCHIVED, DEFINITION_INVALID or SALE_NOT_LOADED.
+        """
+        definition = self._definitions.active(sale)
+        if sale in self._broken:
+            raise Refusal("SALE_NOT_LOADED", self._broken[sale], sale=sale)
+        loaded = self._loaded.get(sale)
+        return loaded if loaded is not None else await self._load_again(definition)
+
+    async def _load_again(self, definition: Definition) -> Loaded:
+        """As `_load`; a refusal stands for a while, so that a lost sale does not cost a reading per call."""
+        sale = definition.sale.sale
+        refusal, until = self._refused.get(sale, (None, 0.0))
+        if refusal is not None and time.monotonic() < until:
+            raise refusal
+        try:
+            return await self._load(definition)
+        except Refusal as refused:
+            self._refused[sale] = (refused, time.monotonic() + REFUSED_FOR_S)
+            raise
+
+    async def load(self, definition: Definition) -> int:
+        """Takes a definition in, unless a later one is there; answers the latest revision taken in."""
+        sale = definition.sale.sale
+        loaded = self._loaded.get(sale)
+        if loaded is None or loaded.revision < definition.revision:
+            loaded = await self._load(definition)
+        return loaded.revision
+
+    async def _load(self, definition: Definition) -> Loaded:
+        sale = definition.sale.sale
+        async with self._loading[sale]:
+            loaded = self._loaded.get(sale)
+            if loaded is not None and loaded.revision >= definition.revision:
+                return loaded
+            epoch = await self._epoch(sale)
+            loaded = await self._define(definition, epoch)
+            if not epoch.loaded:
+                await self._epochs.mark_loaded(SERVICE, sale, epoch)
+            self._loaded[sale] = loaded
+            return loaded
+
+    async def _epoch(self, sale: str) -> Epoch:
+        epoch = await self._epochs.current(SERVICE, sale) or await self._epochs.create(SERVICE, sale)
+        # Where another process was faster, its epoch is the one.
+        epoch = epoch or await self._epochs.current(SERVICE, sale)
+        if epoch is None:
+            raise Refusal("UNAVAILABLE")
+        return epoch
+
+    async def _define(self, definition: Definition, epoch: Epoch) -> Loaded:
+        sale = definition.sale.sale
+        content = definition_for_script(definition.sale)
+        sections = tuple(section["id"] for section in content["sections"])
+        loaded = Loaded(epoch.number, definition.revision, sections)
+        command = {"op": "define", "revision": definition.revision, "def": content}
+        # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
+        # not sell it once more.
+        results: list[Result] = []
+        while not results:
+            results = await self._run_once(sale, loaded, [command], create=not epoch.loaded)
+        (result,) = results
+        if result["word"] not in ("DEFINED", "UNCHANGED"):
+            raise refuse_word(result["word"], result.get("detail"))
+        for callback in self._on_changes:
+            callback(sale)
+        return loaded
+
+    def epoch(self, sale: str) -> int:
+        """The epoch that a loaded sale runs under."""
+        return self._loaded[sale].epoch
+
+    def set_broken(self, sale: str, problem: str) -> None:
+        """Refuses the sale's commands from now on: its store is not what was published."""
+        self._broken[sale] = problem
+
+    def forget(self, sale: str) -> None:
+        """Lets go of an archived sale."""
+        self._loaded.pop(sale, None)
+        self._broken.pop(sale, None)
+        self._refused.pop(sale, None)
+        self._batchers.drop(sale)
+        self._loading.drop(sale)
+
+    async def drop(self, sale: str, published: int) -> None:
+        """Frees a settled sale's keys, if every change up to its last is published.
+
+        Freeing again changes nothing. Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE.
+        """
+        try:
+            (result,) = await self._run(sale, [{"op": "drop", "published": published}])
+        except NotLoaded:
+            return
+        if result["word"] != "DROPPED":
+            raise refuse_word(result["word"], result.get("detail"))
+
+
+def _keys(sale: str, sections: Sequence[str]) -> list[str]:
+    named = [key_of(sale, name) for name in KEYS]
+    for section in sections:
+        named += [key_of(sale, f"units:{section}"), key_of(sale, f"returned:{section}")]
+    return named

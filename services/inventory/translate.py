@@ -1,0 +1,89 @@
+"""The script's results as the contract's messages."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from catraca.inventory.v1 import inventory_pb2 as pb
+from catraca.sale.v1 import sale_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import Refusal, refuse_word
+
+Result = Mapping[str, Any]
+
+_TIME = "_at"
+
+
+def result_of(result: Result) -> pb.Result:
+    """One command's outcome."""
+    message = pb.Result(
+        word=result["word"],
+        detail=metadata_of(result),
+        granted=result.get("granted", 0),
+        claim_until_ms=result.get("claim_until_ms", 0),
+        at_ms=result["at_ms"],
+    )
+    if result.get("hold"):
+        message.hold.CopyFrom(hold_of(result["hold"]))
+    if result.get("promise"):
+        message.promise.CopyFrom(pb.Promise(**result["promise"]))
+    if result.get("ledger"):
+        message.ledger.CopyFrom(ledger_of(result["ledger"]))
+    return message
+
+
+def result_of_refusal(refusal: Refusal) -> pb.Result:
+    """The outcome of a command that never reached the script."""
+    return pb.Result(word=refusal.word, detail=refusal.metadata)
+
+
+def refusal_of(result: Result) -> Refusal:
+    """The refusal that a result's word is."""
+    return refuse_word(result["word"], metadata_of(result))
+
+
+def metadata_of(result: Result) -> dict[str, str]:
+    """A refusal's detail as text: moments as RFC 3339, everything else as it is."""
+    detail = result.get("detail") or {}
+    return {name: _moment(value) if name.endswith(_TIME) else str(value) for name, value in detail.items()}
+
+
+def hold_of(hold: Result) -> pb.Hold:
+    """Units kept for someone."""
+    message = pb.Hold(
+        hold_id=hold["hold_id"],
+        state=pb.HoldState.Value(f"HOLD_STATE_{hold['state']}"),
+        units=[unit_of(unit) for unit in hold["units"]],
+        order_id=hold.get("order_id") or "",
+    )
+    if hold.get("expires_at_ms"):
+        message.expires_at.CopyFrom(_timestamp(hold["expires_at_ms"]))
+    return message
+
+
+def unit_of(unit: Result) -> pb.HeldUnit:
+    """One unit in a hold."""
+    return pb.HeldUnit(
+        section=unit["section"], unit=unit["unit"], ticket_type=unit["ticket_type"], price=unit["price"]
+    )
+
+
+def ledger_of(ledger: Result) -> pb.Ledger:
+    """The ledger's own numbers."""
+    return pb.Ledger(**{**ledger, "counts": sale_pb2.SaleCounts(**ledger["counts"])})
+
+
+def section_of(counts: Result) -> pb.SectionCounts:
+    """One section's counts."""
+    return pb.SectionCounts(**counts)
+
+
+def _timestamp(ms: int) -> Timestamp:
+    moment = Timestamp()
+    moment.FromMilliseconds(ms)
+    return moment
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""What runs beside the calls: taking definitions in, publishing changes, ending what is due."""

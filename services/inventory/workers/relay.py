@@ -1,0 +1,72 @@
+"""Publishes every loaded sale's changes to JetStream, a task for each."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from services.inventory.store import Store
+from services.kit.logs import get_logger
+from services.kit.relay import OutboxBroken, OutboxRelay
+
+log = get_logger(__name__)
+
+RESTART_S = 1.0
+
+
+class Relays:
+    """One relay per sale; every replica runs its own, and a fence lets one of them publish at a time."""
+
+    def __init__(self, store: Store, make: Callable[[str], OutboxRelay]) -> None:
+        self._store = store
+        self._make = make
+        self._relays: dict[str, OutboxRelay] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def sales(self) -> list[str]:
+        """Whose changes are published here."""
+        return list(self._tasks)
+
+    def start(self, sale: str) -> None:
+        """Publish this sale's changes from now on."""
+        if sale not in self._tasks:
+            self._relays[sale] = self._make(sale)
+            self._tasks[sale] = asyncio.create_task(self._run(sale), name=f"relay {sale}")
+
+    def stop(self, sale: str) -> None:
+        """The sale is archived: everything is published."""
+        self._relays.pop(sale, None)
+        task = self._tasks.pop(sale, None)
+        if task is not None:
+            task.cancel()
+
+    def poke(self, sale: str) -> None:
+        """The sale's outbox may have something new."""
+        relay = self._relays.get(sale)
+        if relay is not None:
+            relay.poke()
+
+    async def wait_published(self, sale: str, sequence: int) -> None:
+        """Wait until JetStream has this change of the sale."""
+        self.start(sale)
+        await self._relays[sale].wait_published(sequence)
+
+    async def close(self) -> None:
+        """Stop publishing; what is left in the outboxes is published after the next start."""
+        for task in self._tasks.values():
+            task.cancel()
+        for task in self._tasks.values():
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self, sale: str) -> None:
+        while True:
+            try:
+                await self._relays[sale].run()
+            except OutboxBroken as broken:
+                log.error("sale_broken", sale=sale, published=broken.published, found=broken.found)
+                self._store.set_broken(sale, f"The sale's store lost changes that were published: {broken}.")
+                return
+            except Exception:
+                log.exception("relay_failed", sale=sale)
+                await asyncio.sleep(RESTART_S)
