@@ -93,14 +93,14 @@ def test_where_no_stack_runs_none_is_found(tmp_path: Path) -> None:
 
 
 async def test_a_failed_start_names_the_part_and_stops_the_others(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, settings={"CATRACA_LOG_LEVEL": "deafening"})
+    stack = Stack(tmp_path, settings={"CATRACA_DRAIN_S": "forever"})
 
     with pytest.raises(StartFailed) as caught:
         async with stack:
             pytest.fail("a wrong setting was accepted")
 
     assert caught.value.name in SERVICES
-    assert "CATRACA_LOG_LEVEL" in caught.value.log
+    assert "CATRACA_DRAIN_S" in caught.value.log
     assert [part.pids for part in stack.parts.values() if part.pids] == []
     with pytest.raises(discovery.NotRunning):
         discovery.find(tmp_path)

@@ -147,14 +147,14 @@ def test_what_a_killed_run_left_is_taken_up_by_the_next(start: Callable[..., Up]
 
 
 def test_a_failed_start_says_which_part_and_leaves_no_process(start: Callable[..., Up]) -> None:
-    up = start(CATRACA_LOG_LEVEL="deafening")
+    up = start(CATRACA_DRAIN_S="forever")
 
     assert up.process.wait(PATIENCE_S) == 1
 
     assert re.search(
         r"catraca: (queue|inventory|checkout|notifier): ended with status", up.output.read_text()
     )
-    assert "CATRACA_LOG_LEVEL" in up.output.read_text()
+    assert "CATRACA_DRAIN_S" in up.output.read_text()
     assert up.at_work() == []
 
 
