@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import string
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ log = get_logger(__name__)
 BUCKET = "sales"
 STREAM = "KV_sales"
 PREFIX = kv_subject(BUCKET, "")
+LABEL_CHARACTERS = frozenset(string.ascii_lowercase + string.digits + "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ class Definitions:
 
     async def latest(self, sale: str) -> Definition:
         """The definition as the bucket has it now, asked from its leader. Raises Refusal SALE_NOT_FOUND."""
+        if not set(sale) <= LABEL_CHARACTERS:
+            # A dot, a space or a wildcard would ask for something else.
+            raise Refusal("SALE_NOT_FOUND", sale=sale[:63])
         message = await last_message(self._js, STREAM, kv_subject(BUCKET, sale), from_leader=True)
         if message is not None:
             await self._take([message])

@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass
 
 from catraca.queue.v1 import queue_pb2_grpc
+from catraca.sale.v1 import sale_pb2_grpc
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
@@ -22,6 +23,10 @@ from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
+from services.queue.sales.desk import Desk
+from services.queue.sales.neighbours import GrpcInventory, GrpcOrders
+from services.queue.sales.rpc import SaleServicer
+from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
 from services.queue.store import LineStore
 from services.queue.unary import Unary
@@ -32,6 +37,7 @@ from services.queue.workers.stock import StockNews
 
 NAME = "queue"
 SERVICE = "catraca.queue.v1.QueueService"
+SALE_SERVICE = "catraca.sale.v1.SaleService"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Parts:
     loader: Loader
     hubs: Hubs
     servicer: QueueServicer
+    sales: SaleServicer
 
 
 def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
@@ -74,7 +81,18 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         return definitions.active(sale)
 
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
-    return Parts(definitions, loader, hubs, QueueServicer(settings, line, unary, hubs, store, sale_of))
+    desk = Desk(
+        definitions,
+        SaleStore(js),
+        DrawStore(js, seeds),
+        GrpcInventory(channels.channel(settings.inventory_target)),
+        GrpcOrders(channels.channel(settings.checkout_target)),
+        load_queue=loader.load,
+        drop_queue=loader.drop,
+        now_ms=store.now_ms,
+    )
+    servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
+    return Parts(definitions, loader, hubs, servicer, SaleServicer(desk))
 
 
 async def main(settings: Settings) -> None:
@@ -93,9 +111,12 @@ async def main(settings: Settings) -> None:
         parts.hubs.drain()
         await parts.loader.close()
 
-    service = (queue_pb2_grpc.add_QueueServiceServicer_to_server, parts.servicer, SERVICE)
+    services: list[server.Service] = [
+        (queue_pb2_grpc.add_QueueServiceServicer_to_server, parts.servicer, SERVICE),
+        (sale_pb2_grpc.add_SaleServiceServicer_to_server, parts.sales, SALE_SERVICE),
+    ]
     try:
-        await server.serve(NAME, settings, [service], on_drain=on_drain)
+        await server.serve(NAME, settings, services, on_drain=on_drain)
     finally:
         await parts.hubs.close()
         await parts.loader.close()

@@ -1,0 +1,1 @@
+"""SaleService: sales are defined, paused and archived here."""

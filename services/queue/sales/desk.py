@@ -1,0 +1,230 @@
+"""The organiser's desk: defines, pauses and archives sales, each step safe to repeat after a crash."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from catraca.sale.v1.sale_pb2 import SALE_PHASE_ARCHIVED, SALE_PHASE_CLOSED, Sale, SaleCounts, SaleSpec
+
+from services.kit.definitions import Definition
+from services.kit.errors import Refusal
+from services.kit.logs import get_logger
+from services.kit.manifest import ManifestInvalid, manifest_of, spec_of
+from services.queue.sales import rules
+from services.queue.sales.neighbours import Inventory, Orders
+from services.queue.sales.store import Conflict, DrawStore, SaleStore
+
+log = get_logger("sales")
+
+# Someone else's change in between is rare; several in a row are somebody's loop.
+TRIES = 5
+PROBLEMS_TOLD = 20
+
+
+class Known(Protocol):
+    """What the desk needs of `services.kit.definitions.Definitions`."""
+
+    async def latest(self, sale: str) -> Definition:
+        """The definition as the bucket has it now. Raises Refusal SALE_NOT_FOUND."""
+
+    def get(self, sale: str) -> Definition:
+        """The definition as it is known here. Raises Refusal SALE_NOT_FOUND."""
+
+    def all(self) -> list[Definition]:
+        """Every known sale by id."""
+
+
+class Desk:
+    """Every change of a definition goes through here."""
+
+    def __init__(
+        self,
+        known: Known,
+        store: SaleStore,
+        draws: DrawStore,
+        inventory: Inventory,
+        orders: Orders,
+        *,
+        load_queue: Callable[[str, int], Awaitable[None]],
+        drop_queue: Callable[[str], Awaitable[None]],
+        now_ms: Callable[[], Awaitable[int]],
+    ) -> None:
+        """`load_queue(sale, revision)` returns once the line's store holds the revision; `drop_queue(sale)`
+        frees its keys; `now_ms()` is the store's clock, the only one that decides phases.
+        """
+        self._known = known
+        self._store = store
+        self._draws = draws
+        self._inventory = inventory
+        self._orders = orders
+        self._load_queue = load_queue
+        self._drop_queue = drop_queue
+        self._now_ms = now_ms
+
+    async def define(
+        self, sale_id: str, spec: SaleSpec, revision: int, *, dry_run: bool = False
+    ) -> tuple[Sale, bool]:
+        """The sale under this spec, and whether that changed it. Raises Refusal.
+
+        The definition is stored first and loaded after; a crash in between is healed by defining again, which
+        always loads.
+        """
+        spec = _judged(sale_id, spec)
+        for _ in range(TRIES):
+            now_ms = await self._now_ms()
+            before = await self._latest(sale_id)
+            after = _merged(sale_id, before, spec, now_ms)
+            changed = before is None or after.spec != before.sale.spec
+            if changed:
+                _admit(before, after, revision, now_ms)
+            if changed and not dry_run:
+                try:
+                    after = await self._write(after, before.revision if before else 0)
+                except Conflict:
+                    continue
+            elif before is not None:
+                after.revision = before.revision
+            if not dry_run:
+                await self._load(sale_id, after.revision)
+            after.phase = rules.phase(after, now_ms)
+            return after, changed
+        raise Refusal("OVERLOADED", sale=sale_id)
+
+    async def pause(self, sale_id: str, paused: bool) -> Sale:
+        """The sale, calling stopped or resumed. Raises Refusal WRONG_PHASE, SALE_ARCHIVED."""
+        for _ in range(TRIES):
+            now_ms = await self._now_ms()
+            before = await self._known.latest(sale_id)
+            phase = rules.phase(before.sale, now_ms)
+            if phase == SALE_PHASE_ARCHIVED:
+                raise Refusal("SALE_ARCHIVED", sale=sale_id)
+            if phase == SALE_PHASE_CLOSED:
+                raise Refusal("WRONG_PHASE", phase="CLOSED", needs="OPEN")
+            after = _copy(before)
+            if before.sale.spec.paused != paused:
+                after.spec.paused = paused
+                try:
+                    after = await self._write(after, before.revision)
+                except Conflict:
+                    continue
+            await self._load(sale_id, after.revision)
+            after.phase = rules.phase(after, now_ms)
+            return after
+        raise Refusal("OVERLOADED", sale=sale_id)
+
+    async def archive(self, sale_id: str) -> Sale:
+        """Frees a closed and settled sale's keys, then says so. Raises Refusal SALE_NOT_SETTLED, WRONG_PHASE.
+
+        In this order, because services let go of an archived sale: what they have yet to publish would stay
+        behind. Archiving again frees what a crash left.
+        """
+        for _ in range(TRIES):
+            before = await self._known.latest(sale_id)
+            phase = rules.phase(before.sale, await self._now_ms())
+            if phase not in (SALE_PHASE_CLOSED, SALE_PHASE_ARCHIVED):
+                raise Refusal("WRONG_PHASE", phase=rules.phase_word(phase), needs="CLOSED")
+            if phase == SALE_PHASE_CLOSED:
+                open_orders = await self._orders.open_orders(sale_id)
+                if open_orders:
+                    raise Refusal("SALE_NOT_SETTLED", open_orders=open_orders)
+            await self._inventory.drop(sale_id)
+            await self._drop_queue(sale_id)
+            after = _copy(before)
+            if phase == SALE_PHASE_CLOSED:
+                after.phase = SALE_PHASE_ARCHIVED
+                try:
+                    after = await self._write(after, before.revision)
+                except Conflict:
+                    continue
+            return after
+        raise Refusal("OVERLOADED", sale=sale_id)
+
+    async def get(self, sale_id: str) -> Sale:
+        """One sale with phase and counts; without counts where inventory cannot say."""
+        try:
+            sale = _copy(self._known.get(sale_id))
+        except Refusal:
+            # It may have been defined a moment ago, by another replica.
+            sale = _copy(await self._known.latest(sale_id))
+        counts, now_ms = await asyncio.gather(self._counts(sale), self._now_ms())
+        if counts is not None:
+            sale.counts.CopyFrom(counts)
+        sale.phase = rules.phase(sale, now_ms)
+        return sale
+
+    async def list(self, after: str, size: int, *, archived: bool) -> tuple[list[Sale], str]:
+        """Up to `size` sales behind the id `after`, and the id to go on behind; empty at the end."""
+        now_ms = await self._now_ms()
+        found = [
+            each for each in self._known.all() if each.sale.sale > after and (archived or not each.archived)
+        ]
+        page = [rules.without_sections(_copy(each)) for each in found[:size]]
+        for sale in page:
+            sale.phase = rules.phase(sale, now_ms)
+        return page, page[-1].sale if len(found) > size else ""
+
+    async def _latest(self, sale_id: str) -> Definition | None:
+        try:
+            return await self._known.latest(sale_id)
+        except Refusal as refusal:
+            if refusal.word != "SALE_NOT_FOUND":
+                raise
+            return None
+
+    async def _counts(self, sale: Sale) -> SaleCounts | None:
+        return None if sale.phase == SALE_PHASE_ARCHIVED else await self._inventory.counts(sale.sale)
+
+    async def _write(self, sale: Sale, revision: int) -> Sale:
+        """The sale as it was stored. A draw is committed to with the first revision that has a line."""
+        if rules.has_draw(sale.spec):
+            sale.draw_commitment = await self._draws.commitment(sale.sale)
+        sale.revision = await self._store.write(sale, revision)
+        log.info("sale_defined", sale=sale.sale, revision=sale.revision, paused=sale.spec.paused)
+        return sale
+
+    async def _load(self, sale_id: str, revision: int) -> None:
+        await asyncio.gather(self._load_queue(sale_id, revision), self._inventory.load(sale_id, revision))
+
+
+def _judged(sale_id: str, spec: SaleSpec) -> SaleSpec:
+    """The spec with the schema's defaults. Raises Refusal DEFINITION_INVALID."""
+    try:
+        return spec_of(manifest_of(sale_id, spec))[1]
+    except ManifestInvalid as invalid:
+        raise _invalid([(problem.path, problem.problem) for problem in invalid.problems]) from None
+
+
+def _invalid(problems: Sequence[tuple[str, str]]) -> Refusal:
+    told = [f"{path}: {problem}" for path, problem in problems[:PROBLEMS_TOLD]]
+    path, problem = problems[0]
+    return Refusal("DEFINITION_INVALID", "; ".join(told), path=path, problem=problem)
+
+
+def _merged(sale_id: str, before: Definition | None, spec: SaleSpec, now_ms: int) -> Sale:
+    if before is None:
+        return rules.created(sale_id, spec, now_ms)
+    if before.archived:
+        raise Refusal("SALE_ARCHIVED", sale=sale_id)
+    return rules.changed(before.sale, spec)
+
+
+def _admit(before: Definition | None, after: Sale, revision: int, now_ms: int) -> None:
+    """Raises Refusal unless this change may be made, now and from this revision."""
+    stands = before.revision if before else 0
+    if revision not in (0, stands):
+        raise Refusal("REVISION_CONFLICT", revision=stands)
+    if before is None:
+        wrong = rules.wrong_at_creation(after.spec, now_ms)
+        if wrong:
+            raise _invalid([(each.path, each.problem) for each in wrong])
+        return
+    fixed = rules.fixed(before.sale, after.spec, now_ms)
+    if fixed:
+        told = "; ".join(f"{each.path} is fixed since the {each.since}" for each in fixed[:PROBLEMS_TOLD])
+        raise Refusal("DEFINITION_FIXED", told, path=fixed[0].path, fixed_since=fixed[0].since)
+
+
+def _copy(definition: Definition) -> Sale:
+    copy = Sale()
+    copy.CopyFrom(definition.sale)
+    return copy

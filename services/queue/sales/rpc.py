@@ -1,0 +1,62 @@
+"""SaleService over gRPC: requests in, the desk's answers out; translation only."""
+
+import re
+from typing import Any
+
+from catraca.sale.v1 import sale_pb2 as pb
+from catraca.sale.v1.sale_pb2_grpc import SaleServiceServicer
+
+from services.kit.errors import Refusal
+from services.kit.identity import caller
+from services.queue.sales.desk import Desk
+
+ORGANISER = "organiser"
+PAGE_SIZE = 100
+LARGEST_PAGE = 500
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class SaleServicer(SaleServiceServicer):
+    """catraca.sale.v1.SaleService."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def Define(self, request: pb.DefineRequest, context: Any) -> pb.DefineResponse:
+        """– → SCHEDULED, or the same phase under a new revision."""
+        caller(context).need(ORGANISER)
+        sale, changed = await self._desk.define(
+            request.sale, request.spec, request.revision, dry_run=request.dry_run
+        )
+        return pb.DefineResponse(sale=sale, changed=changed)
+
+    async def GetSale(self, request: pb.GetSaleRequest, context: Any) -> pb.GetSaleResponse:
+        """One sale as it stands."""
+        return pb.GetSaleResponse(sale=await self._desk.get(_label(request.sale)))
+
+    async def ListSales(self, request: pb.ListSalesRequest, context: Any) -> pb.ListSalesResponse:
+        """Sales by id."""
+        if not 0 <= request.page_size <= LARGEST_PAGE:
+            raise Refusal("INVALID_FIELD", field="page_size", expected=f"0 to {LARGEST_PAGE}")
+        page, token = await self._desk.list(
+            request.page_token, request.page_size or PAGE_SIZE, archived=request.include_archived
+        )
+        return pb.ListSalesResponse(sales=page, next_page_token=token)
+
+    async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
+        """OPEN ↔ PAUSED."""
+        caller(context).need(ORGANISER)
+        return pb.PauseResponse(sale=await self._desk.pause(_label(request.sale), request.paused))
+
+    async def Archive(self, request: pb.ArchiveRequest, context: Any) -> pb.ArchiveResponse:
+        """CLOSED → ARCHIVED."""
+        caller(context).need(ORGANISER)
+        return pb.ArchiveResponse(sale=await self._desk.archive(_label(request.sale)))
+
+
+def _label(sale: str) -> str:
+    """A sale's id; what cannot be one names no sale."""
+    if _LABEL.fullmatch(sale) is None:
+        raise Refusal("SALE_NOT_FOUND", sale=sale[:63])
+    return sale
