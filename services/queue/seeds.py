@@ -1,4 +1,4 @@
-"""What the draws are made from: each sale's seed and salt, from the bucket `draws` that only the queue reads."""
+"""What draws are made from: each sale's seed and salt, from the bucket `draws` that only the queue reads."""
 
 import json
 from dataclasses import dataclass, field
