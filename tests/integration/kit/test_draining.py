@@ -1,0 +1,175 @@
+"""A service told to stop: it says so, lets calls finish, and ends in time."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import grpc
+import grpc.aio
+import pytest
+from catraca.queue.v1 import queue_pb2 as pb
+from catraca.queue.v1 import queue_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.kit.settings import CommonSettings, variable_of
+
+# Prints its port; a call takes as long as its `sale` says.
+PROGRAM = """
+import asyncio
+from catraca.queue.v1 import queue_pb2 as pb
+from catraca.queue.v1 import queue_pb2_grpc
+from services.kit import logs, server
+from services.kit.settings import CommonSettings, load_or_exit
+
+class Line(queue_pb2_grpc.QueueServiceServicer):
+    async def GetDraw(self, request, context):
+        print("called", flush=True)
+        await asyncio.sleep(float(request.sale))
+        return pb.GetDrawResponse()
+
+async def drain():
+    print("draining", flush=True)
+
+async def main():
+    settings = load_or_exit(CommonSettings)
+    logs.configure("line")
+    name = "catraca.queue.v1.QueueService"
+    services = [(queue_pb2_grpc.add_QueueServiceServicer_to_server, Line(), name)]
+    await server.serve("line", settings, services, on_drain=drain, public=[f"/{name}/GetDraw"])
+    print("ended", flush=True)
+
+server.run(main)
+"""
+
+
+class Service:
+    """The program above as a process."""
+
+    def __init__(self, settings: CommonSettings, **changes: str) -> None:
+        environ = dict(os.environ)
+        environ |= {variable_of(name): str(value) for name, value in vars(settings).items() if value}
+        environ |= changes
+        self.port = environ["CATRACA_LISTEN"].rpartition(":")[2]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def ended(self) -> tuple[int, str, str]:
+        out, err = await asyncio.to_thread(self.process.communicate, timeout=30)
+        return self.process.returncode, out, err
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def start(settings: CommonSettings, unused_tcp_port: int) -> Iterator[Start]:
+    """Starts the program with changed variables; what still runs after the test is killed."""
+    started: list[Service] = []
+
+    def start(**changes: str) -> Service:
+        started.append(Service(settings, **{"CATRACA_LISTEN": f"127.0.0.1:{unused_tcp_port}"} | changes))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.process.kill()
+        service.process.communicate()
+
+
+@pytest.fixture
+def service(start: Start) -> Service:
+    return start()
+
+
+@pytest.fixture
+async def channel(service: Service) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        async with asyncio.timeout(30):
+            await channel.channel_ready()
+        yield channel
+
+
+def call(channel: grpc.aio.Channel, seconds: float) -> "asyncio.Task[pb.GetDrawResponse]":
+    stub = queue_pb2_grpc.QueueServiceStub(channel)
+
+    async def get() -> pb.GetDrawResponse:
+        return await stub.GetDraw(pb.GetDrawRequest(sale=str(seconds)))  # type: ignore[misc]
+
+    return asyncio.create_task(get())
+
+
+async def heard(service: Service, word: str) -> None:
+    assert service.process.stdout is not None
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(service.process.stdout.readline) == f"{word}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_calls_finish_and_the_process_ends_well(
+    service: Service, channel: grpc.aio.Channel, number: signal.Signals
+) -> None:
+    health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+    running = call(channel, 0.5)
+    await heard(service, "called")
+    service.process.send_signal(number)
+    assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    health.cancel()
+    assert await running == pb.GetDrawResponse()
+    code, out, _ = await service.ended()
+    assert (code, out) == (0, "draining\nended\n")
+
+
+async def test_a_second_signal_ends_what_still_runs(service: Service, channel: grpc.aio.Channel) -> None:
+    running = call(channel, 60)
+    await heard(service, "called")
+    service.process.send_signal(signal.SIGTERM)
+    await heard(service, "draining")
+    service.process.send_signal(signal.SIGTERM)
+    # drain_s is 5 seconds, the call's a minute.
+    async with asyncio.timeout(4):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running
+    assert (await service.ended())[0] == 0
+
+
+async def test_calls_that_do_not_finish_in_time_are_ended(start: Start) -> None:
+    service = start(CATRACA_DRAIN_S="0.2")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        async with asyncio.timeout(30):
+            await channel.channel_ready()
+        running = call(channel, 60)
+        await heard(service, "called")
+        service.process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running
+    assert (await service.ended())[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "begins"),
+    [
+        ("CATRACA_DRAIN_S", "long", "CATRACA_DRAIN_S is 'long'; expected a number from 0 to 600"),
+        (
+            "CATRACA_BUYER_HASH_KEY_FILE",
+            "/nowhere",
+            "CATRACA_BUYER_HASH_KEY_FILE is '/nowhere' (No such file",
+        ),
+        ("CATRACA_LISTEN", "203.0.113.1:1", "CATRACA_LISTEN is '203.0.113.1:1', where this process cannot"),
+    ],
+)
+async def test_a_wrong_setting_stops_the_start_by_name(
+    start: Start, variable: str, value: str, begins: str
+) -> None:
+    code, out, err = await start(**{variable: value}).ended()
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(begins)
+    assert "Traceback" not in err
