@@ -9,6 +9,7 @@ from typing import Any
 
 import celpy
 from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
 from google.protobuf.timestamp_pb2 import Timestamp
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 
@@ -114,7 +115,7 @@ def _within(path: str, outer: str) -> bool:
 def _holds(rule: str, value: Any) -> bool:
     try:
         return bool(_program(rule).evaluate({"self": json_to_cel(value)}))
-    except celpy.CELEvalError:
+    except CELEvalError:
         # A rule that cannot be evaluated refuses, as the API server's does.
         return False
 
@@ -163,9 +164,8 @@ def _is_time(value: object) -> bool:
     return True
 
 
-_Validator = validators.extend(
-    Draft202012Validator, {"pattern": _pattern, "minimum": _minimum, "maximum": _maximum}
-)
+_KEYWORDS = {"pattern": _pattern, "minimum": _minimum, "maximum": _maximum}
+_Validator = validators.extend(Draft202012Validator, _KEYWORDS)  # type: ignore[no-untyped-call]
 _FORMATS = FormatChecker(formats=())
 _FORMATS.checks("date-time")(_is_time)
 
@@ -174,12 +174,12 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
     path = ""
     for step in error.absolute_path:
         path = f"{path}[{step}]" if isinstance(step, int) else _join(path, f".{step}")
-    limit, value = error.validator_value, error.instance
+    limit: Any = error.validator_value
     match error.validator:
         case "required":
-            yield from (
-                Problem(_join(path, f".{name}"), "is required") for name in limit if name not in value
-            )
+            found: Any = error.instance
+            absent = [name for name in limit if name not in found]
+            yield from (Problem(_join(path, f".{name}"), "is required") for name in absent)
         case "type":
             yield Problem(path, f"must be {TYPE_NAMES[limit]}")
         case "enum":
@@ -187,9 +187,7 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
         case "format":
             yield Problem(path, "must be a time like 2026-11-20T10:00:00Z")
         case "minLength" | "minItems":
-            yield Problem(
-                path, "must not be empty" if limit == 1 else f"must have at least {limit} characters"
-            )
+            yield Problem(path, "must not be empty" if limit == 1 else f"must have at least {limit}")
         case "maxLength":
             yield Problem(path, f"must have at most {limit} characters")
         case "maxItems":

@@ -12,6 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 ZERO_IS_A_VALUE = frozenset({"price"})
 _UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _PART = re.compile(r"([0-9]+)(h|ms|m|s)")
+# A whole duration, as the schema has it too.
+DURATION = re.compile(r"(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?")
 
 
 def values_of(message: Message) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def duration_text(ms: int) -> str:
     return text or "0s"
 
 
-def _value_of(field: FieldDescriptor, value: Any) -> Any:
+def _value_of(field: Any, value: Any) -> Any:
     if isinstance(value, Timestamp):
         return _time_text(value)
     if isinstance(value, Duration):
@@ -96,7 +98,7 @@ def _enum_text(enum: EnumDescriptor, number: int) -> str:
     return value.name.removeprefix(_prefix(enum)).title().replace("_", "") if value else str(number)
 
 
-def _scalar_of(field: FieldDescriptor, value: Any) -> Any:
+def _scalar_of(field: Any, value: Any) -> Any:
     if field.enum_type is not None:
         numbers = {_enum_text(field.enum_type, each.number): each.number for each in field.enum_type.values}
         return numbers[value]
