@@ -14,7 +14,7 @@ from local.commands.up import status
 from local.demo.view import addresses, line, view
 from local.demo.watch import Picture, listen, look
 from local.rush.process import CrowdFailed, CrowdProcess
-from local.rush.run import failures, organiser_of, plan_for
+from local.rush.run import counts_of, failures, organiser_of, plan_for
 from local.rush.sale import spec
 from local.rush.settings import RushSettings
 from local.stack import Stack
@@ -49,15 +49,17 @@ async def _sell(settings: RushSettings, stack: Stack, picture: Picture, organise
             async for told in crowd.follow():
                 picture.crowd = told if "result" not in told else picture.crowd
                 if "result" in told:
-                    picture.conclusion = conclusion(told["result"], settings)
+                    tickets = counts_of(await organiser.ledger(picture.sale))
+                    result = told["result"] | {"tickets": tickets, "settings": settings.to_json()}
+                    picture.conclusion = conclusion(result)
     except CrowdFailed as failure:
         picture.conclusion = str(failure).splitlines()
 
 
-def conclusion(result: dict[str, Any], settings: RushSettings) -> list[str]:
+def conclusion(result: dict[str, Any]) -> list[str]:
     """What came out, for a person."""
     median_ms = result["latencies"]["order to outcome"].get("p50_ms", "–")
-    wrong = failures(result | {"settings": settings.to_json()})
+    wrong = failures(result)
     return [
         f"{result['ended']}: {result['tickets'].get('sold', 0)} tickets in "
         f"{result['phases_s']['selling']:.0f} s; from order to ticket {median_ms} ms (median)",

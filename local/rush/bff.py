@@ -12,8 +12,8 @@ from catraca.queue.v1 import queue_pb2 as queue
 from local import client
 from local.client import Connection, bearer
 from local.rush.answers import admission_answer, order_answer, place_answer, stood, view, wanted
-from local.rush.buyer import Buyer, Stage
-from local.rush.intent import Do
+from local.rush.buyer import Buyer
+from local.rush.intent import Do, Stage
 from local.rush.pump import Pump
 from local.rush.record import Answer, Ask
 from local.rush.simulation import Simulation

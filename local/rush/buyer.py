@@ -1,8 +1,6 @@
 """One simulated buyer: a state machine without I/O or clock, told what happened, saying what it does next."""
 
-from enum import IntEnum
-
-from local.rush.intent import Do, World
+from local.rush.intent import Do, Stage, World
 from local.rush.people import Buy, Line, Pay, Person, Trick
 from local.rush.record import (
     Admitted,
@@ -24,18 +22,6 @@ from local.rush.shop import Item, by_stock, by_taste, count
 SURELY_OVER_S = 0.4
 # A refusal that says "elsewhere" is followed by another choice, this often at most.
 CHOICES = 24
-
-
-class Stage(IntEnum):
-    """Where a buyer is."""
-
-    AWAY = 0
-    WAITING = 1
-    LEAVING = 2
-    CALLED = 3
-    ADMITTED = 4
-    LAPSED = 5
-    GONE = 6
 
 
 class Buyer:
@@ -90,13 +76,7 @@ class Buyer:
 
     def still_means(self, do: Do) -> bool:
         """Whether something planned a while ago makes sense now that its time has come."""
-        if do.ask is Ask.LEAVE:
-            return self.stage in (Stage.WAITING, Stage.ADMITTED)
-        if do.ask is Ask.JOIN:
-            return self.stage not in (Stage.CALLED, Stage.ADMITTED, Stage.GONE)
-        if do.probe in (Probe.NO_ADMISSION, Probe.FOREIGN):
-            return self.stage is Stage.WAITING
-        return True
+        return do.only_while is None or do.only_while is self.stage
 
     def begins(self, do: Do, now: float) -> None:
         """The ask is on its way."""
@@ -130,11 +110,11 @@ class Buyer:
         in_lobby = now < world.opens_at - 1.5
         match self.person.line:
             case Line.LEAVES_LOBBY if in_lobby:
-                does.append(Do(now + 0.2, Ask.LEAVE, self))
+                does.append(Do(now + 0.2, Ask.LEAVE, self, Stage.WAITING))
             case Line.LEAVES_LINE:
-                does.append(Do(max(now, world.opens_at) + after, Ask.LEAVE, self))
+                does.append(Do(max(now, world.opens_at) + after, Ask.LEAVE, self, Stage.WAITING))
             case Line.JOINS_TWICE:
-                does.append(Do(now + after, Ask.JOIN, self))
+                does.append(Do(now + after, Ask.JOIN, self, Stage.WAITING))
             case _:
                 pass
         match self.person.trick:
@@ -142,11 +122,11 @@ class Buyer:
                 does.append(self._try_hold(now + 0.1, Probe.BEFORE_OPENING, world, ""))
             case Trick.NO_ADMISSION:
                 at = max(now, world.opens_at) + 0.5 + after
-                does.append(self._try_hold(at, Probe.NO_ADMISSION, world, ""))
+                does.append(self._try_hold(at, Probe.NO_ADMISSION, world, "", Stage.WAITING))
             case Trick.FOREIGN:
                 # Whoever sends it fills in the admission of somebody else.
                 at = max(now, world.opens_at) + 2 + after
-                does.append(self._try_hold(at, Probe.FOREIGN, world, ""))
+                does.append(self._try_hold(at, Probe.FOREIGN, world, "", Stage.WAITING))
             case _:
                 pass
         return does
@@ -218,8 +198,10 @@ class Buyer:
         self.left -= count(items)
         return do
 
-    def _try_hold(self, at: float, probe: Probe, world: World, admission: str) -> Do:
-        do = Do(at, Ask.HOLD, self)
+    def _try_hold(
+        self, at: float, probe: Probe, world: World, admission: str, only_while: Stage | None = None
+    ) -> Do:
+        do = Do(at, Ask.HOLD, self, only_while)
         do.hold_id = f"trick-{self.number}-{probe.value}"
         do.items, do.admission, do.probe = by_taste(world.offers, self.person.taste, 1), admission, probe
         return do
@@ -312,7 +294,7 @@ class Buyer:
                 now + self._thinks(world), world, by_taste(world.offers, self.person.taste, 1)
             )
         if self.left > 0 and not self.person.walks_away:
-            return [Do(now + 0.3, Ask.LEAVE, self)]
+            return [Do(now + 0.3, Ask.LEAVE, self, Stage.ADMITTED)]
         return []
 
     def _compare(self, attempt: Attempt, answer: str) -> None:

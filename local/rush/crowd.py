@@ -13,9 +13,9 @@ import grpc
 from local.client import Connection, Targets
 from local.issuer.tokens import Minter
 from local.rush.bff import NAMESPACE, Bff
-from local.rush.buyer import Stage
 from local.rush.checks import Checks
 from local.rush.direct import Direct
+from local.rush.intent import Stage
 from local.rush.judge import judge
 from local.rush.payer import Payer
 from local.rush.settings import Plan
@@ -87,7 +87,6 @@ class Crowd:
         await self._until_over(simulation)
         over_at = time.time()
         await checks.run()
-        self._counts = await checks.counts()
         judged = judge(simulation.buyers, len(self._plan.sections), self._settings.turn_s)
         judged.merge(checks.verdict)
         return self._result(simulation, began_at, over_at) | {"verdict": judged.to_json()}
@@ -154,7 +153,6 @@ class Crowd:
                 "settling": round(over_at - last_sold, 2),
             },
             "buyers": {stage.name.lower(): count for stage, count in simulation.stages().items()},
-            "tickets": self._counts,
             "units_confirmed": simulation.sold,
             "orders": {
                 "accepted": len(accepted),

@@ -9,8 +9,8 @@ from local import client
 from local.client import Connection
 from local.issuer.tokens import Minter
 from local.rush.answers import stood, view
-from local.rush.buyer import Buyer, Stage
-from local.rush.intent import Do
+from local.rush.buyer import Buyer
+from local.rush.intent import Do, Stage
 from local.rush.record import Ask
 from local.rush.simulation import Simulation
 from local.rush.unary import ask

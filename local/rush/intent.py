@@ -1,5 +1,6 @@
 """What buyers know of the sale, and what they mean to do at a time."""
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from local.rush.record import Ask, Attempt, Probe
@@ -7,6 +8,18 @@ from local.rush.shop import Item, Offer
 
 if TYPE_CHECKING:
     from local.rush.buyer import Buyer
+
+
+class Stage(IntEnum):
+    """Where a buyer is."""
+
+    AWAY = 0
+    WAITING = 1
+    LEAVING = 2
+    CALLED = 3
+    ADMITTED = 4
+    LAPSED = 5
+    GONE = 6
 
 
 class World(NamedTuple):
@@ -34,15 +47,18 @@ class Do:
         "card",
         "hold_id",
         "items",
+        "only_while",
         "probe",
         "sent_at",
         "tries",
     )
 
-    def __init__(self, at: float, ask: Ask, buyer: "Buyer") -> None:
+    def __init__(self, at: float, ask: Ask, buyer: "Buyer", only_while: Stage | None = None) -> None:
         self.at = at
         self.ask = ask
         self.buyer = buyer
+        self.only_while = only_while
+        """Forgotten where the buyer is at another stage by then."""
         self.attempt: Attempt | None = None
         self.items: list[Item] = []
         self.hold_id = ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catraca.inventory.v1 import inventory_pb2 as inventory
 from rich.console import Console
 
 from local.client import Connection, Organiser, Targets
@@ -89,12 +90,14 @@ async def _sell_out(
         await crowd.begin(defined.spec.window.opens_at.ToMilliseconds())
         result = await _follow(crowd, settings, console)
         clock.ends("sale")
+        tickets = counts_of(await organiser.ledger(sale))
     meter.sample()
     report: Report = {
         "sale": sale,
         "settings": settings.to_json(),
         "duration_s": clock.total_s,
         **result,
+        "tickets": tickets,
         "phases_s": _phases(clock, result),
         "usage": meter.to_json(),
     }
@@ -116,6 +119,12 @@ def plan_for(settings: RushSettings, running: RunningStack, sale: str) -> Plan:
 def organiser_of(running: RunningStack, connection: Connection) -> Organiser:
     """Somebody who may define sales and look at the ledger."""
     return Organiser(connection, running.minter().mint("organiser", roles=["organiser", "service"]))
+
+
+def counts_of(ledger: inventory.Ledger) -> dict[str, int]:
+    """The sale's units by state."""
+    names = ("capacity", "free", "promised", "held", "sold")
+    return {name: getattr(ledger.counts, name) for name in names}
 
 
 async def _follow(crowd: CrowdProcess, settings: RushSettings, console: Console) -> dict[str, Any]:

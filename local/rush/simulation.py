@@ -11,8 +11,8 @@ from catraca.queue.v1 import queue_pb2 as queue
 from catraca.sale.v1 import sale_pb2 as sale
 
 from local.rush.agenda import Agenda
-from local.rush.buyer import Buyer, Stage
-from local.rush.intent import Do, World
+from local.rush.buyer import Buyer
+from local.rush.intent import Do, Stage, World
 from local.rush.measure import Measures
 from local.rush.payer import Payer
 from local.rush.people import person
@@ -169,8 +169,10 @@ class Simulation:
     def is_told(self, buyer: Buyer, view: View) -> None:
         """A stream told the state of an order."""
         now = time.time()
-        self.measures.durations["decision to stream"].add(now - view.decided_at)
         attempt = next((one for one in buyer.attempts if one.key == view.key), None)
+        # A stream that was opened again repeats the last state, which is no news.
+        if attempt is not None and view.version > attempt.version:
+            self.measures.durations["decision to stream"].add(now - view.decided_at)
         had_ended = attempt is None or attempt.ended
         self.agenda.plan(buyer.is_told(view, now))
         if attempt is None or had_ended or not attempt.ended:

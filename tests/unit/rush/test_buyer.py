@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from local.rush.buyer import Buyer, Stage, tampered_with
-from local.rush.intent import Do, World
+from local.rush.buyer import Buyer, tampered_with
+from local.rush.intent import Do, Stage, World
 from local.rush.people import Buy, Line, Pay, Person, Trick
 from local.rush.record import Admitted, Ask, Done, Placed, Probe, Refused, Stood, View
 from local.rush.shop import Offer
