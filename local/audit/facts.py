@@ -1,13 +1,17 @@
 """Everything the audit judges by, as one snapshot of plain values: the checks read nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from catraca.events.v1.events_pb2 import InventoryChange, OrderIntake, QueueChange
 from catraca.sale.v1.sale_pb2 import LINE_KIND_NONE, Sale
 
 from services.checkout.states import TERMINAL, OrderState
+from services.queue.seeds import DrawSecrets
+
+Change = TypeVar("Change", InventoryChange, QueueChange)
 
 
 @dataclass(slots=True)
@@ -165,14 +169,6 @@ class Session:
     refunded: int
 
 
-@dataclass(slots=True)
-class DrawSecrets:
-    """What the draw was made from, as the queue keeps it."""
-
-    seed: bytes
-    salt: bytes
-
-
 @dataclass
 class Facts:
     """One sale as all of its stores and streams show it, read in the order that loading.py explains."""
@@ -208,6 +204,8 @@ class Facts:
     unpublished: Mapping[str, int] = field(default_factory=dict)
     """States in checkout's outbox that wait for publication, by order id."""
     sessions: Sequence[Session] = ()
+    ticket_keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Public keys of tickets by key id."""
 
     @cached_property
     def definition(self) -> Sale:
@@ -234,3 +232,20 @@ class Facts:
         for ticket in self.tickets:
             found.setdefault(ticket.order_id, []).append(ticket)
         return found
+
+
+def known_changes(
+    published: Sequence[Change], outbox: Sequence[Change], store: InventoryStore | QueueStore | None
+) -> Iterator[Change]:
+    """The changes that made Redis what it was when it was read: published ones, then those of the outbox.
+
+    What was published since then is left out; where the sale is not loaded, every published change counts.
+    """
+    last = 0
+    for change in published:
+        if store is None or change.sequence <= store.sequence:
+            last = change.sequence
+            yield change
+    for change in outbox:
+        if change.sequence > last and store is not None and change.sequence <= store.sequence:
+            yield change

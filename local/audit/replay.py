@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from catraca.events.v1 import events_pb2 as pb
 from catraca.events.v1.events_pb2 import InventoryChange
 
-from local.audit.facts import Facts
+from local.audit.facts import Facts, known_changes
 
 FREE, HELD, SOLD, BLOCKED = 0, 1, 2, 3
 NAMES = ("FREE", "HELD", "SOLD", "BLOCKED")
@@ -126,8 +126,12 @@ class Replay:
             pb.INVENTORY_ACT_UNBLOCKED: self._unblocked,
             pb.INVENTORY_ACT_BOUND: self._bound,
         }
-        for change in known_changes(facts):
-            self._steps[change.act](change)
+        for change in known_changes(facts.inventory, facts.inventory_outbox, facts.inventory_store):
+            step = self._steps.get(change.act)
+            if step is None:
+                self._say("I11", change, f"act {change.act} is not known")
+            else:
+                step(change)
             self.sequence = change.sequence
 
     def _defined(self, change: InventoryChange) -> None:
@@ -381,16 +385,3 @@ class Replay:
 
 def _place(change: InventoryChange) -> int | None:
     return change.place if change.HasField("place") else None
-
-
-def known_changes(facts: Facts) -> Iterable[InventoryChange]:
-    """The changes that made Redis what it was when it was read: published ones, then the outbox's."""
-    end = facts.inventory_store.sequence if facts.inventory_store else None
-    last = 0
-    for change in facts.inventory:
-        if end is None or change.sequence <= end:
-            last = change.sequence
-            yield change
-    for change in facts.inventory_outbox:
-        if change.sequence > last and (end is None or change.sequence <= end):
-            yield change

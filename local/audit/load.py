@@ -1,0 +1,90 @@
+"""Reads everything of a sale, in the order that makes the parts fit while the sale goes on.
+
+What a step makes possible is read after what the step follows from: a ticket row before the unit that must be
+sold for it, a row before the message it came from. The audit tolerates what may be ahead: the provider, the
+ledger and the streams, each of the rows that were read before.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nats
+from redis.asyncio import Redis
+
+from local.audit import load_postgres, load_provider, load_redis, load_streams
+from local.audit.facts import Facts
+from local.discovery import RunningStack
+from services.kit.keys import load_signing_key
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the stores, the streams and the provider are."""
+
+    redis_url: str
+    nats_url: str
+    postgres_url: str
+    provider_url: str
+    provider_key: str
+    ticket_key_file: Path | None = None
+
+    @classmethod
+    def of(cls, running: RunningStack) -> "Sources":
+        """Those of a running stack."""
+        return cls(
+            redis_url=running.redis_url,
+            nats_url=running.nats_url,
+            postgres_url=running.postgres_url,
+            provider_url=running.sandbox_url,
+            provider_key=load_provider.api_key(Path(running.keys["sandbox"])),
+            ticket_key_file=Path(running.keys["ticket"]),
+        )
+
+    def ticket_keys(self) -> dict[str, bytes]:
+        """The public key that tickets verify with."""
+        if self.ticket_key_file is None:
+            return {}
+        key = load_signing_key(self.ticket_key_file, "ticket_key_file")
+        return {key.id: key.public}
+
+
+async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
+    """The sale's facts. Raises SaleUnknown."""
+    nc = await nats.connect(sources.nats_url)
+    redis = Redis.from_url(sources.redis_url)
+    try:
+        js = nc.jetstream()
+        definitions = await load_streams.definitions(js, sale)
+        latest = definitions[max(definitions)]
+        sections = [section.id for section in latest.spec.sections]
+        checkout = await load_postgres.checkout(sources.postgres_url, sale)
+        sessions = await load_provider.sessions(sources.provider_url, sources.provider_key, sale)
+        queue_store, queue_outbox = await load_redis.queue(redis, sale)
+        inventory_store, inventory_outbox = await load_redis.inventory(redis, sale, sections)
+        queue_batches, queue = await load_streams.queue(js, sale)
+        inventory_batches, inventory = await load_streams.inventory(js, sale)
+        return Facts(
+            sale=sale,
+            definitions=definitions,
+            settled=settled,
+            inventory_batches=inventory_batches,
+            inventory=inventory,
+            inventory_outbox=inventory_outbox,
+            inventory_store=inventory_store,
+            queue_batches=queue_batches,
+            queue=queue,
+            queue_outbox=queue_outbox,
+            queue_store=queue_store,
+            draw=await load_streams.draw_secrets(js, sale),
+            intake=await load_streams.intake(js, sale),
+            announced=await load_streams.announced(js, sale),
+            orders=checkout.orders,
+            tickets=checkout.tickets,
+            payments=checkout.payments,
+            unpublished=checkout.unpublished,
+            sessions=sessions,
+            ticket_keys=sources.ticket_keys(),
+        )
+    finally:
+        await redis.aclose()
+        await nc.close()
