@@ -146,7 +146,7 @@ def _minimum(_: Any, minimum: float, value: Any, __: Any) -> Iterator[Validation
 
 
 def _maximum(_: Any, maximum: float, value: Any, __: Any) -> Iterator[ValidationError]:
-    if _is_number(value) and not value <= maximum:
+    if _is_number(value) and value > maximum:
         yield ValidationError(f"must be at most {maximum}")
 
 
