@@ -144,6 +144,8 @@ class Batcher(Generic[T, R]):
             if refusal is None:
                 _log.exception("a batch failed", items=len(batch))
                 return Refusal("INTERNAL")
+            if refusal is not error:
+                _log.warning("a batch was refused", items=len(batch), word=refusal.word, problem=repr(error))
             return refusal
 
     @staticmethod

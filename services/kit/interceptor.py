@@ -14,6 +14,9 @@ from services.kit.logs import get_logger
 
 _log = get_logger("rpc")
 
+# Worth a line where an exception meant it: something that we need did not answer.
+_OUTAGES = frozenset({"UNAVAILABLE", "OVERLOADED", "DEADLINE"})
+
 Context = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -86,7 +89,7 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
         call_id = secrets.token_hex(8)
         _log.error("a call failed", method=method, call_id=call_id, exc_info=error)
         refusal = Refusal("INTERNAL", call_id=call_id)
-    elif refusal is not error:
+    elif refusal.word in _OUTAGES and refusal is not error:
         _log.warning("a call was refused", method=method, word=refusal.word, problem=repr(error))
     await abort_with(context, refusal)
 

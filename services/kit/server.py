@@ -149,6 +149,9 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         uvloop.run(started())
     except SettingError as error:
         exit_for(error)
+    except KeyboardInterrupt:
+        # Before it served; while it serves, the signal begins the drain.
+        raise SystemExit(130) from None
 
 
 def _options(settings: CommonSettings) -> list[tuple[str, int]]:
