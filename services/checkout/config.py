@@ -45,7 +45,7 @@ class Settings(CommonSettings):
 
     intake_batch: int = setting(256, "Orders that a worker takes on in one batch.", minimum=1, maximum=500)
     orders_in_flight: int = setting(
-        2000, "Orders that this process leads on at once; beyond, it takes no more on.", minimum=1
+        500, "Orders that this process leads on at once; beyond, it takes no more on.", minimum=1
     )
     unprocessable_tries: int = setting(
         5, "Tries after which an order that makes the worker fail is rejected.", minimum=1, maximum=100

@@ -59,6 +59,7 @@ class Store:
         self._pool = pool
         self._queries = Queries.load(SQL)
         self._advances = Batcher(self._advance, BATCH)
+        self._loads = Batcher(self._load, BATCH)
         self._announced: Callable[[list[Announcement]], None] = lambda _: None
 
     def on_announced(self, callback: Callable[[list[Announcement]], None]) -> None:
@@ -133,8 +134,12 @@ class Store:
         return {row["order_id"]: rows.order_of(row) for row in found}
 
     async def load_one(self, order_id: str) -> Order | None:
-        """One order, if it is known."""
-        return (await self.load([order_id])).get(order_id)
+        """One order, if it is known. Calls that come together share a statement."""
+        return await self._loads.submit(order_id)
+
+    async def _load(self, order_ids: list[str]) -> list[Order | None]:
+        found = await self.load(order_ids)
+        return [found.get(order_id) for order_id in order_ids]
 
     async def page_of_buyer(self, buyer: str, sale: str, before: tuple[int, str], limit: int) -> list[Order]:
         """A buyer's orders of a sale, newest first, after the one with this accepted_at_ms and id."""

@@ -9,6 +9,17 @@ from services.checkout.records import Order, Payment, Ticket, Unit
 from services.checkout.states import OrderState, PaymentState, TicketState
 from services.kit.buyers import short_hash
 
+BEFORE_CAPTURE = (
+    OrderState.ACCEPTED,
+    OrderState.HELD,
+    OrderState.AWAITING_PAYMENT,
+    OrderState.AUTHORIZED,
+)
+
+
+class StepRefused(Exception):
+    """A defect of ours: code asked for a step that the order cannot take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -20,12 +31,14 @@ class Steps:
         self,
         order: Order,
         units: tuple[Unit, ...],
+        *,
         held_at_ms: int,
         pay_until_ms: int,
         pin_until_ms: int,
         now_ms: int,
     ) -> Order:
         """ACCEPTED → HELD: units held and pinned, the price fixed."""
+        _only_from(order, OrderState.ACCEPTED)
         return self._to(
             order,
             OrderState.HELD,
@@ -40,10 +53,12 @@ class Steps:
 
     def rejected(self, order: Order, reason: str, now_ms: int) -> Order:
         """ACCEPTED → REJECTED, with the ledger's word."""
+        _only_from(order, OrderState.ACCEPTED)
         return self._to(order, OrderState.REJECTED, now_ms, reason=reason, due_at_ms=0)
 
     def awaiting(self, order: Order, provider: str, session_id: str, url: str, now_ms: int) -> Order:
         """HELD → AWAITING_PAYMENT: the session is open. The sweeper comes back at its deadline."""
+        _only_from(order, OrderState.HELD)
         payment = Payment(
             provider=provider,
             session_id=session_id,
@@ -59,6 +74,7 @@ class Steps:
 
     def declined(self, order: Order, now_ms: int) -> Order:
         """AWAITING_PAYMENT → AWAITING_PAYMENT: one card was declined, another may be tried."""
+        _only_from(order, OrderState.AWAITING_PAYMENT)
         payment = _payment(order)
         return self._to(
             order,
@@ -69,6 +85,7 @@ class Steps:
 
     def authorized(self, order: Order, now_ms: int) -> Order:
         """AWAITING_PAYMENT → AUTHORIZED: the money is reserved."""
+        _only_from(order, OrderState.AWAITING_PAYMENT)
         return self._to(
             order,
             OrderState.AUTHORIZED,
@@ -79,6 +96,9 @@ class Steps:
 
     def capturing(self, order: Order, now_ms: int) -> Order:
         """AUTHORIZED (or HELD, free of charge) → CAPTURING: units sold, unsigned tickets claim them."""
+        _only_from(order, OrderState.HELD, OrderState.AUTHORIZED)
+        if order.state is OrderState.HELD and order.amount:
+            raise StepRefused(f"order {order.order_id} costs something and nobody paid")
         return self._to(
             order,
             OrderState.CAPTURING,
@@ -89,6 +109,7 @@ class Steps:
 
     def confirmed(self, order: Order, codes: Mapping[str, str], now_ms: int) -> Order:
         """CAPTURING → CONFIRMED: the money is taken, `codes` are the tickets' signed codes by ticket id."""
+        _only_from(order, OrderState.CAPTURING)
         payment = order.payment and replace(order.payment, state=PaymentState.CAPTURED)
         tickets = tuple(replace(ticket, code=codes[ticket.ticket_id]) for ticket in order.tickets)
         return self._to(order, OrderState.CONFIRMED, now_ms, payment=payment, tickets=tickets, due_at_ms=0)
@@ -96,6 +117,7 @@ class Steps:
     def capture_refused(self, order: Order, now_ms: int) -> Order:
         """CAPTURING → PAYMENT_FAILED: the rows go, and the ledger is owed the units. What the provider may
         still have reserved is given back."""
+        _only_from(order, OrderState.CAPTURING)
         return self._to(
             order,
             OrderState.PAYMENT_FAILED,
@@ -112,6 +134,7 @@ class Steps:
 
         Where the provider could not be asked, what it may have reserved is to be voided.
         """
+        _only_from(order, OrderState.HELD, OrderState.AWAITING_PAYMENT)
         payment = order.payment
         declined = payment is not None and payment.declines > 0
         if payment is not None:
@@ -129,6 +152,7 @@ class Steps:
 
     def unsold(self, order: Order, reason: str, now_ms: int) -> Order:
         """The units cannot be sold any more. AUTHORIZED → VOIDING (then EXPIRED); HELD → EXPIRED at once."""
+        _only_from(order, OrderState.HELD, OrderState.AUTHORIZED)
         if order.state is OrderState.AUTHORIZED:
             return self._voiding(order, OrderState.EXPIRED, reason, now_ms, owes_units=False)
         return self._to(order, OrderState.EXPIRED, now_ms, reason=reason, due_at_ms=0)
@@ -138,6 +162,7 @@ class Steps:
 
         An open session is closed, so that nobody pays for what they cancelled.
         """
+        _only_from(order, *BEFORE_CAPTURE)
         reason = "CANCELLED_ON_REQUEST"
         if order.state is OrderState.AUTHORIZED:
             return self._voiding(order, OrderState.CANCELLED, reason, now_ms, owes_units=True)
@@ -153,8 +178,9 @@ class Steps:
 
     def voided(self, order: Order, payment_state: PaymentState, now_ms: int) -> Order:
         """VOIDING → the end it was given. Where the money had been taken, it is REFUNDING from here on."""
+        _only_from(order, OrderState.VOIDING)
         if order.ends_as is None:
-            raise ValueError(f"order {order.order_id} is VOIDING without an end")
+            raise StepRefused(f"order {order.order_id} is VOIDING without an end")
         payment = replace(_payment(order), state=payment_state)
         ended = self._to(
             order,
@@ -222,7 +248,13 @@ def tickets_of(order: Order) -> tuple[Ticket, ...]:
     )
 
 
+def _only_from(order: Order, *origins: OrderState) -> None:
+    """A step has origins of its own: the table may allow the same change to another step."""
+    if order.state not in origins:
+        raise StepRefused(f"an order that is {order.state} cannot take this step")
+
+
 def _payment(order: Order) -> Payment:
     if order.payment is None:
-        raise ValueError(f"order {order.order_id} has no payment")
+        raise StepRefused(f"order {order.order_id} has no payment")
     return order.payment
