@@ -16,6 +16,8 @@ from local.rush.settings import RushSettings
 
 # The lobby is long enough for everybody to come in; who does not make it stands behind the draw.
 LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 15_000
+# A burst of orders makes the news of each wait; short as the payment window is, it must leave time to pay.
+WINDOW_S, WINDOW_S_PER_TICKET = 8.0, 1 / 500
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 
 
@@ -64,6 +66,7 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         seed=arguments.seed,
         direct=min(direct, buyers),
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
+        payment_window_s=WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET,
         timeout_s=arguments.timeout,
     )
 

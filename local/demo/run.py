@@ -14,7 +14,7 @@ from local.commands.up import status
 from local.demo.view import addresses, line, view
 from local.demo.watch import Picture, listen, look
 from local.rush.process import CrowdFailed, CrowdProcess
-from local.rush.run import counts_of, failures, organiser_of, plan_for
+from local.rush.run import audit_settled, counts_of, failures, organiser_of, plan_for
 from local.rush.sale import spec
 from local.rush.settings import RushSettings
 from local.stack import Stack
@@ -50,8 +50,15 @@ async def _sell(settings: RushSettings, stack: Stack, picture: Picture, organise
                 picture.crowd = told if "result" not in told else picture.crowd
                 if "result" in told:
                     tickets = counts_of(await organiser.ledger(picture.sale))
-                    result = told["result"] | {"tickets": tickets, "settings": settings.to_json()}
-                    picture.conclusion = conclusion(result)
+                    audited = await audit_settled(stack.running, picture.sale)
+                    picture.conclusion = conclusion(
+                        told["result"]
+                        | {
+                            "tickets": tickets,
+                            "settings": settings.to_json(),
+                            "audit": audited.to_json(),
+                        }
+                    )
     except CrowdFailed as failure:
         picture.conclusion = str(failure).splitlines()
 
@@ -63,7 +70,7 @@ def conclusion(result: dict[str, Any]) -> list[str]:
     return [
         f"{result['ended']}: {result['tickets'].get('sold', 0)} tickets in "
         f"{result['phases_s']['selling']:.0f} s; from order to ticket {median_ms} ms (median)",
-        *(wrong or ["What the buyers were told is as promised."]),
+        *(wrong or ["What buyers were told and what the stores hold agree: the audit is clean."]),
         *result["verdict"]["examples"],
         "The stack keeps running. Ctrl-C stops everything.",
     ]

@@ -49,14 +49,13 @@ class Measures:
         self.first_join_at = 0.0
         self.last_lobby_join_at = 0.0
         self.lobby_joins = 0
-        self.first_order_at = 0.0
-        self.last_order_at = 0.0
-        self.orders = 0
+        self.orders: Counter[int] = Counter()
+        """Accepted orders by second."""
 
-    def joined(self, now: float, sent_at: float, in_lobby: bool) -> None:
-        """One join was answered."""
+    def joined(self, now: float, sent_at: float, *, fills_lobby: bool) -> None:
+        """One join was answered; those that fill the lobby tell how many joins a second go through."""
         self.durations["join"].add(now - sent_at)
-        if in_lobby:
+        if fills_lobby:
             self.first_join_at = min(self.first_join_at or sent_at, sent_at)
             self.last_lobby_join_at = now
             self.lobby_joins += 1
@@ -64,16 +63,14 @@ class Measures:
     def ordered(self, now: float, sent_at: float) -> None:
         """One order was accepted."""
         self.durations["place order"].add(now - sent_at)
-        self.first_order_at = min(self.first_order_at or sent_at, sent_at)
-        self.last_order_at = now
-        self.orders += 1
+        self.orders[int(now)] += 1
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, rates included."""
         return {
             "latencies": {name: values.summary() for name, values in self.durations.items()},
             "joins_per_s": rate(self.lobby_joins, self.last_lobby_join_at - self.first_join_at),
-            "orders_per_s": rate(self.orders, self.last_order_at - self.first_order_at),
+            "orders_per_s": max(self.orders.values(), default=0),
             "refusals": dict(sorted(self.refusals.items())),
             "retries": dict(sorted(self.retries.items())),
             "reconnects": self.reconnects,

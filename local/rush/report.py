@@ -8,11 +8,18 @@ from rich.table import Table
 
 Report = Mapping[str, Any]
 
+SHOWN = 3
+TOLD = {
+    "I9": "Who acts within turn and allowance gets it (what buyers were told)",
+    "I10": "No hold outside the window or without a promise (what buyers were told)",
+    "I12": "Every order's end was told on its buyer's stream (what buyers were told)",
+}
+
 
 def show(console: Console, report: Report) -> None:
     """Print all of it."""
     console.print()
-    for table in (_course(report), _latencies(report), _ends(report), _costs(report)):
+    for table in (_course(report), _latencies(report), _ends(report), _costs(report), _audit(report)):
         console.print(table)
         console.print()
     _conclude(console, report)
@@ -26,15 +33,18 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _course(report: Report) -> Table:
-    settings, tickets = report["settings"], report["tickets"]
+    settings, tickets, orders = report["settings"], report["tickets"], report["orders"]
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["phases_s"].items())
     table = _table(f"{settings['buyers']} buyers, {settings['tickets']} tickets", "", "")
     for name, value in (
         ("duration", f"{report['duration_s']:.1f} s ({phases})"),
         ("ended", report["ended"]),
         ("tickets sold", f"{tickets.get('sold', 0)} of {tickets.get('capacity', 0)}"),
-        ("joins", f"{report['joins_per_s']:.0f}/s"),
-        ("orders accepted", f"{report['orders']['accepted']}, {report['orders_per_s']:.0f}/s"),
+        ("joins", f"{report['joins_per_s']:.0f}/s while the lobby fills"),
+        (
+            "orders accepted",
+            f"{orders['accepted']}, {report['orders_per_s']} in the busiest second",
+        ),
         ("streams opened again", str(report["reconnects"])),
     ):
         table.add_row(name, value)
@@ -70,8 +80,27 @@ def _costs(report: Report) -> Table:
     return table
 
 
+def _audit(report: Report) -> Table:
+    """All invariants in their order: those that the stores tell, and those that only buyers can know."""
+    told = report["verdict"]["counts"]
+    rows = [
+        (finding["invariant"], finding["title"], len(finding["violations"]))
+        for finding in report["audit"]["findings"]
+    ]
+    rows += [(number, title, told.get(number, 0)) for number, title in TOLD.items()]
+    table = Table(title="The invariants", title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for number, title, violated in sorted(rows, key=lambda row: int(row[0][1:])):
+        table.add_row(number, title, f"[bold red]{violated} violated[/]" if violated else "[green]ok[/]")
+    return table
+
+
 def _conclude(console: Console, report: Report) -> None:
-    for example in report["verdict"]["examples"]:
+    violations = [
+        f"{finding['invariant']} {sentence}"
+        for finding in report["audit"]["findings"]
+        for sentence in finding["violations"][:SHOWN]
+    ]
+    for example in (*report["verdict"]["examples"], *violations):
         console.print(f"  {example}", markup=False, highlight=False)
     if report["failures"]:
         for failure in report["failures"]:

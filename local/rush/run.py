@@ -15,6 +15,8 @@ from typing import Any
 from catraca.inventory.v1 import inventory_pb2 as inventory
 from rich.console import Console
 
+from local.audit.load import Sources
+from local.audit.report import Verdict, audit
 from local.client import Connection, Organiser, Targets
 from local.discovery import RunningStack, find
 from local.rush.process import CrowdProcess
@@ -27,6 +29,7 @@ from local.stack import Stack
 Report = dict[str, Any]
 
 TITLE = "A release night"
+SETTLED_WITHIN_S, AUDIT_PAUSE_S = 20.0, 2.0
 
 
 @dataclass
@@ -91,6 +94,8 @@ async def _sell_out(
         result = await _follow(crowd, settings, console)
         clock.ends("sale")
         tickets = counts_of(await organiser.ledger(sale))
+        audited = await audit_settled(running, sale)
+        clock.ends("audit")
     meter.sample()
     report: Report = {
         "sale": sale,
@@ -100,6 +105,7 @@ async def _sell_out(
         "tickets": tickets,
         "phases_s": _phases(clock, result),
         "usage": meter.to_json(),
+        "audit": audited.to_json(),
     }
     return report | {"failures": failures(report)}
 
@@ -127,6 +133,19 @@ def counts_of(ledger: inventory.Ledger) -> dict[str, int]:
     return {name: getattr(ledger.counts, name) for name in names}
 
 
+async def audit_settled(running: RunningStack, sale: str) -> Verdict:
+    """The audit of a sale that is over, once what its orders left behind is put right, too.
+
+    Money that came late goes back after its order's end; that may take a visit of the sweeper.
+    """
+    deadline = time.monotonic() + SETTLED_WITHIN_S
+    while True:
+        verdict = await audit(Sources.of(running), sale, settled=True)
+        if verdict.ok or time.monotonic() > deadline:
+            return verdict
+        await asyncio.sleep(AUDIT_PAUSE_S)
+
+
 async def _follow(crowd: CrowdProcess, settings: RushSettings, console: Console) -> dict[str, Any]:
     with Progress(console, settings.buyers, settings.tickets) as progress:
         async for told in crowd.follow():
@@ -141,7 +160,8 @@ def _phases(clock: Clock, result: Mapping[str, Any]) -> dict[str, float]:
     """The sale's own phases in place of the sale as one."""
     phases = dict(clock.phases_s)
     phases.pop("sale")
-    return {"stack": phases.pop("stack"), "crowd": phases.pop("crowd"), **result["phases_s"], **phases}
+    before = {name: phases.pop(name) for name in ("stack", "crowd")}
+    return {**before, **result["phases_s"], **phases}
 
 
 def failures(report: Mapping[str, Any]) -> list[str]:
@@ -159,6 +179,7 @@ def failures(report: Mapping[str, Any]) -> list[str]:
         found.append(
             f"buyers were told of {report['units_confirmed']} tickets, inventory sold {tickets.get('sold')}"
         )
+    found.extend(f"the audit found {number} violated" for number in report["audit"]["broken"])
     return found
 
 

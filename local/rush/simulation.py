@@ -133,7 +133,8 @@ class Simulation:
     def _measure(self, do: Do, now: float) -> None:
         match do.ask:
             case Ask.JOIN:
-                self.measures.joined(now, do.sent_at, now < self.world.opens_at)
+                first = do.buyer.stage is Stage.AWAY
+                self.measures.joined(now, do.sent_at, fills_lobby=first and now < self.world.opens_at)
             case Ask.ENTER:
                 self.measures.durations["enter"].add(now - do.sent_at)
             case Ask.HOLD:
