@@ -16,6 +16,9 @@ from local.audit.facts import Facts
 from local.discovery import RunningStack
 from services.kit.keys import load_signing_key
 
+# A line of a hundred thousand buyers is one answer, which takes seconds to parse.
+READ_TIMEOUT_S = 120.0
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -51,7 +54,7 @@ class Sources:
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
     nc = await nats.connect(sources.nats_url)
-    redis = Redis.from_url(sources.redis_url)
+    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S)
     try:
         js = nc.jetstream()
         definitions = await load_streams.definitions(js, sale)
