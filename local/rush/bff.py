@@ -23,7 +23,7 @@ OrderStream = grpc.aio.StreamStreamCall[notifier.SubscribeManyRequest, notifier.
 
 NAMESPACE = "crowd"
 JOINS, ENTRIES, ORDERS, PLACES, SUBJECTS = 1_000, 500, 250, 2_000, 1_000
-UNARY_AT_ONCE = 16
+UNARY_AT_ONCE = 128
 PAUSE_S = 0.2
 
 
