@@ -36,7 +36,7 @@ WORDS: Mapping[str, frozenset[str]] = {
     "define": frozenset({"DEFINED", "UNCHANGED", "DEFINITION_FIXED"}),
     "call": frozenset({"CALLED", "NOT_WATERMARK", "PAUSED", "WRONG_PHASE", "NO_LINE", "INVALID_FIELD"}),
     "claim": frozenset({"CLAIMED", "HOLD_BOUND"}) | _TAKING,
-    "hold": frozenset({"HELD", "QUEUE_TIMEOUT", "HOLD_LIMIT"}) | _TAKING,
+    "hold": frozenset({"HELD", "QUEUE_TIMEOUT", "HOLD_LIMIT", "HOLD_BOUND"}) | _TAKING,
     "pin": frozenset({"PINNED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_RELEASED", "HOLD_BOUND"}),
     "release": frozenset({"RELEASED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_BOUND"}),
     "commit": frozenset({"COMMITTED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_RELEASED", "HOLD_BOUND"}),

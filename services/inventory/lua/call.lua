@@ -14,10 +14,10 @@ local function are_in_order(cmd)
   return before < cmd.to
 end
 
-local function may_go_on()
+local function may_go_on(most_cost)
   return units.unpromised() > 0
     and (view.def.concurrency == 0 or view.meta.turns < view.def.concurrency)
-    and changes.cost < envelope.budget
+    and changes.cost < most_cost
 end
 
 local function allowance_of(callee)
@@ -45,12 +45,11 @@ transitions.call = function(cmd)
     return refuse('INVALID_FIELD', { field = 'callees', expected = 'places within [from, to) in ascending order' })
   end
   -- After this point nothing can fail.
-  local granted, considered = 0, 0
+  local granted, most_cost = 0, changes.cost + envelope.budget
   for place, callee in ipairs(cmd.callees) do
-    if not may_go_on() then
+    if not may_go_on(most_cost) then
       break
     end
-    considered = place
     promises.lapse(callee.buyer)
     view.meta.watermark = place == #cmd.callees and cmd.to or callee.place + 1
     local allowance = allowance_of(callee)

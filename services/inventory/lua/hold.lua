@@ -4,7 +4,7 @@
 -- ARGV: hold_id, buyer, items, order_id, place
 -- Returns: HELD, QUEUE_TIMEOUT, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
 --   HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
---   HOLD_EXPIRED, HOLD_RELEASED, IDEMPOTENCY_KEY_REUSED
+--   HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
 local function answer_again(cmd, hold)
   local is_same = cmd.order_id and hold.order_id == cmd.order_id
     or not cmd.order_id and hold.asked == rights.asked(cmd.items)

@@ -1,0 +1,211 @@
+"""A sale's ledger on a real Redis, driven through the script alone, with a clock that tests move forward."""
+
+import base64
+import hashlib
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+
+from services.inventory.store import KEYS, LUA, key_of
+from services.kit.lua import Script
+
+SCRIPT = Script.load(LUA, KEYS)
+STATES = {"HELD": 1, "SOLD": 2}
+Result = dict[str, Any]
+
+OPENS_MS = 1_000_000
+HOUR_MS = 3_600_000
+
+
+def buyer(name: str) -> str:
+    """An internal buyer id, or order id, from a short name."""
+    return base64.b32encode(hashlib.blake2b(name.encode(), digest_size=16).digest())[:26].decode().lower()
+
+
+def definition(**changes: Any) -> dict[str, Any]:
+    """What the script sees of a sale with a line, open for an hour, with ten units in two sections."""
+    return {
+        "line": True,
+        "lobby_opens_ms": -HOUR_MS,
+        "opens_ms": 0,
+        "closes_ms": HOUR_MS,
+        "paused": False,
+        "concurrency": 0,
+        "turn_ms": 300_000,
+        "limit": 4,
+        "holds_per_turn": 20,
+        "hold_ms": 120_000,
+        "queue_max_ms": 60_000,
+        "sections": [section("floor", 6), section("balcony", 4)],
+    } | changes
+
+
+def section(name: str, capacity: int, **quotas: int) -> dict[str, Any]:
+    """A section with the ticket types full and half."""
+    types = [{"id": kind, "price": price, "quota": 0} for kind, price in (("full", 1000), ("half", 500))]
+    for kind in types:
+        kind["quota"] = quotas.get(str(kind["id"]), 0)
+    return {"id": name, "capacity": capacity, "types": types}
+
+
+def items(*wanted: tuple[str, int] | tuple[str, int, str]) -> list[dict[str, Any]]:
+    """Items of (section, quantity) or (section, quantity, ticket type)."""
+    return [
+        {"section": each[0], "quantity": each[1], **({"ticket_type": each[2]} if len(each) > 2 else {})}
+        for each in wanted
+    ]
+
+
+class Book:
+    """One sale. Moments are milliseconds since it was defined; its clock stands still unless moved."""
+
+    def __init__(self, redis: Redis, sale: str, content: dict[str, Any]) -> None:
+        self.redis = redis
+        self.sale = sale
+        self.content = content
+        self.revision = 0
+        self.epoch = 1
+        self.start = 0
+        self.changes: list[dict[str, Any]] = []
+
+    @classmethod
+    async def open(cls, redis: Redis, sale: str, content: dict[str, Any] | None = None) -> "Book":
+        """Defines the sale. The clock is an hour ahead of the real one, so that only tests move it."""
+        book = cls(redis, sale, content or definition())
+        seconds, _ = await redis.time()
+        book.start = seconds * 1000 + HOUR_MS
+        await book.define(book.content, create=True)
+        await book.at(0)
+        return book
+
+    @property
+    def keys(self) -> list[str]:
+        named = [key_of(self.sale, name) for name in KEYS]
+        for each in self.content["sections"]:
+            named += [key_of(self.sale, f"{kind}:{each['id']}") for kind in ("units", "returned")]
+        return named
+
+    async def define(self, content: dict[str, Any], *, create: bool = False) -> Result:
+        """A further revision; its moments are relative to the sale's start."""
+        moments = ("lobby_opens_ms", "opens_ms", "closes_ms")
+        absolute = content | {name: self.start + content[name] for name in moments}
+        before, self.content = self.content, content
+        (result,) = await self.some(
+            [{"op": "define", "revision": self.revision + 1, "def": absolute}], create=create
+        )
+        if result["word"] == "DEFINED":
+            self.revision += 1
+        else:
+            self.content = before
+        return result
+
+    async def at(self, moment_ms: int) -> None:
+        """Moves the clock to a moment: the script goes by the last time it has seen, if that is later."""
+        await self.redis.hset(key_of(self.sale, "meta"), "now", str(self.start + moment_ms))
+
+    async def some(
+        self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False
+    ) -> list[Result]:
+        """One run of the script, which may answer fewer commands than it was given."""
+        sections = [each["id"] for each in self.content["sections"]]
+        envelope = {"epoch": self.epoch, "sections": sections, "budget": budget, "create": create}
+        return await SCRIPT.run(self.redis, self.keys, envelope, commands)
+
+    async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:
+        """Runs until every command is answered."""
+        results: list[Result] = []
+        while len(results) < len(commands):
+            results += await self.some(list(commands[len(results) :]), budget=budget)
+        return results
+
+    async def do(self, op: str, **fields: Any) -> Result:
+        """One command's result."""
+        (result,) = await self.run({"op": op, **{k: v for k, v in fields.items() if v is not None}})
+        return result
+
+    # ---- commands by short names ----
+
+    async def call(self, *names: str, want: int | None = None, start: int | None = None) -> Result:
+        """Calls buyers at the places that follow the watermark."""
+        first = (await self.ledger())["watermark"] if start is None else start
+        callees: list[dict[str, Any]] = [
+            {"buyer": buyer(name), "place": first + offset, "joined_at_ms": 1}
+            for offset, name in enumerate(names)
+        ]
+        for callee in callees:
+            if want is not None:
+                callee["want"] = want
+        return await self.do("call", **{"from": first, "to": first + len(names), "callees": callees})
+
+    async def hold(
+        self, name: str, hold_id: str, *wanted: Any, place: int | None = None, order: str | None = None
+    ) -> Result:
+        """A hold from the promise of a place, or from an order's claim."""
+        order_id = buyer(order) if order else None
+        return await self.do(
+            "hold",
+            buyer=buyer(name),
+            hold_id=hold_id,
+            items=items(*wanted) if wanted else None,
+            place=place,
+            order_id=order_id,
+        )
+
+    async def claim(
+        self, name: str, order: str, *wanted: Any, place: int | None = None, hold_id: str | None = None
+    ) -> Result:
+        """A claim for an order, of items or of a hold."""
+        return await self.do(
+            "claim",
+            buyer=buyer(name),
+            order_id=buyer(order),
+            items=items(*wanted) if wanted else None,
+            place=place,
+            hold_id=hold_id,
+        )
+
+    async def of_order(self, op: str, name: str, hold_id: str, order: str | None, **more: Any) -> Result:
+        """PIN, RELEASE, COMMIT or RETURN."""
+        order_id = buyer(order) if order else None
+        return await self.do(op, buyer=buyer(name), hold_id=hold_id, order_id=order_id, **more)
+
+    async def look(self, name: str, place: int) -> Result:
+        """A buyer's promise."""
+        return await self.do("look", buyer=buyer(name), place=place)
+
+    async def ledger(self) -> dict[str, Any]:
+        """The ledger's numbers."""
+        ledger: dict[str, Any] = (await self.do("ledger"))["ledger"]
+        return ledger
+
+    async def counts(self) -> dict[str, int]:
+        """The sums of all sections."""
+        counts: dict[str, int] = (await self.ledger())["counts"]
+        return counts
+
+    async def sections(self) -> dict[str, dict[str, Any]]:
+        """Each section's counts."""
+        return {each["section"]: each for each in (await self.do("ledger"))["sections"]}
+
+    async def outbox(self) -> list[dict[str, Any]]:
+        """Every change that was made, in order."""
+        entries = await self.redis.xrange(key_of(self.sale, "out"))
+        found: list[dict[str, Any]] = []
+        for entry_id, fields in entries:
+            changes = msgpack.unpackb(fields[b"e"])
+            assert int(fields[b"f"]) == changes[0]["sequence"]
+            assert entry_id == b"%d-0" % changes[-1]["sequence"]
+            found += changes
+        return found
+
+    async def acts(self) -> list[str]:
+        """The acts of all changes after the definition."""
+        return [change["act"] for change in await self.outbox()][1:]
+
+    async def unit_states(self, name: str) -> list[int]:
+        """The state of each unit of a section, by its map."""
+        capacity = next(each["capacity"] for each in self.content["sections"] if each["id"] == name)
+        packed = await self.redis.get(key_of(self.sale, f"units:{name}")) or b""
+        bits = packed.ljust((capacity + 3) // 4, b"\0")
+        return [bits[unit // 4] >> (6 - 2 * (unit % 4)) & 3 for unit in range(capacity)]
