@@ -10,6 +10,7 @@ from services.kit.epochs import Epochs
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded
+from services.kit.tasks import stop
 from services.queue import rules
 from services.queue.store import LineStore
 from services.queue.workers.leader import Leader
@@ -117,15 +118,11 @@ class Loader:
             async with asyncio.timeout(DROP_WAIT_S):
                 await relay.wait_published(sequence)
         finally:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
+            await stop(publishing)
 
     async def close(self) -> None:
         """Stops every loop; leaders give their leases back."""
-        tasks = list(self._kept.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*self._kept.values())
 
     async def _keep(self, sale: str) -> None:
         """Loads every new definition of a sale and runs its loops, until it is archived."""
@@ -143,9 +140,7 @@ class Loader:
                     loops = self._start(sale, leader, with_line=rules.has_line(definition.sale))
                 await self._changed[sale].wait()
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await stop(*loops)
             self._changed.pop(sale, None)
             self._kept.pop(sale, None)
             self._cache.forget(sale)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
+from services.kit.tasks import stop
 from services.queue.ledger import Ledger
 from services.queue.line import Line
 from services.queue.states import Standing
@@ -26,7 +27,7 @@ class Hub:
     def __init__(
         self, sale: str, store: LineStore, line: Line, ledger: Ledger, near: int, poll_s: float
     ) -> None:
-        """Nothing is read before `run`."""
+        """Nothing is read before `poll`."""
         self.sale = sale
         self._store = store
         self._ledger = ledger
@@ -39,12 +40,6 @@ class Hub:
         self.draining = False
         self.users = 0
         self.watchers = Watchers(lambda entry, standing: line.place(sale, entry, standing), near)
-
-    async def run(self) -> None:
-        """Polls and asks until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll())
-            tasks.create_task(self._ask_for_turns())
 
     @property
     def standing(self) -> Standing:
@@ -79,7 +74,8 @@ class Hub:
         stepped, self.stepped = self.stepped, asyncio.Event()
         stepped.set()
 
-    async def _poll(self) -> None:
+    async def poll(self) -> None:
+        """Reads the standing until cancelled."""
         while True:
             try:
                 now = await self._store.standing(self.sale)
@@ -94,7 +90,8 @@ class Hub:
                 self._step()
             await asyncio.sleep(self._poll_s)
 
-    async def _ask_for_turns(self) -> None:
+    async def ask_for_turns(self) -> None:
+        """Asks the ledger for the turns of whom was called, until cancelled."""
         while True:
             await self._ask.wait()
             self._ask.clear()
@@ -157,18 +154,21 @@ class Hubs:
     async def _run(self, hub: Hub) -> None:
         """Runs a hub until nobody has used it for a while."""
         async with self._stock.listening(hub.sale, hub.listen):
-            running = asyncio.create_task(hub.run())
+            running = [asyncio.create_task(hub.poll()), asyncio.create_task(hub.ask_for_turns())]
             try:
-                while not running.done():
-                    await asyncio.wait({running}, timeout=LINGER_S)
-                    if hub.users == 0:
-                        break
+                idle = False
+                while not (idle and hub.users == 0):
+                    idle = hub.users == 0
+                    ended, _ = await asyncio.wait(
+                        running, timeout=LINGER_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in ended:
+                        # They end by a defect only; the next watcher begins with another hub.
+                        task.result()
             finally:
                 self._hubs.pop(hub.sale, None)
                 self._tasks.pop(hub.sale, None)
-                running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                await stop(*running)
 
     def touch(self, sale: str, buyer: str) -> None:
         """This buyer's place was changed by a call here: whoever watches it reads it at once."""
@@ -184,10 +184,7 @@ class Hubs:
 
     async def close(self) -> None:
         """Stops every hub."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*self._tasks.values())
 
 
 def _shown(standing: Standing) -> tuple[object, ...]:

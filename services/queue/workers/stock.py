@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 
 from services.kit.logs import get_logger
 from services.kit.streams import Follower
+from services.kit.tasks import stop
 
 STREAM = "INVENTORY"
 RETRY_S = 0.5
@@ -48,9 +49,7 @@ class StockNews:
                 self._listeners.pop(sale, None)
                 task = self._tasks.pop(sale, None)
                 if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+                    await stop(task)
 
     async def _follow(self, sale: str) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The draw: every place exactly once, no place likelier than another, and the tree that everyone can compute."""
+"""The draw: every place once, none likelier than another, and the tree that everyone can compute."""
 
 import hashlib
 import hmac

@@ -1,0 +1,294 @@
+"""Leaders on the real Redis: the draw, calling in order, two at once, a ledger that goes away, who left."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from catraca.sale.v1 import sale_pb2
+
+from services.kit.buyers import to_text
+from services.kit.definitions import Definition
+from services.kit.tasks import stop
+from services.queue.draw import Permutation, draw_key, merkle_root
+from services.queue.seeds import DrawSecrets
+from services.queue.states import Availability
+from services.queue.store import LineStore
+from services.queue.workers.leader import Leader, Pace
+from tests.integration.line.fakes import MemoryLedger
+
+HOUR = 3_600_000
+SECRETS = DrawSecrets(seed=b"\x05" * 32, salt=b"\x06" * 32)
+
+
+def buyer(number: int) -> bytes:
+    return hashlib.md5(b"%d" % number).digest()
+
+
+class Sale:
+    """One sale with a line, its ledger, and as many leaders as the test wants."""
+
+    def __init__(self, sale: str, store: LineStore, ledger: MemoryLedger) -> None:
+        self.id = sale
+        self.store = store
+        self.ledger = ledger
+        self.spec = sale_pb2.Sale(sale=sale)
+        self.revision = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def define(self, *, opens_in_ms: int = HOUR, paused: bool = False) -> None:
+        now = await self.store.now_ms()
+        definition = {
+            "line": True,
+            "lobby_opens_ms": now - HOUR,
+            "opens_ms": now + opens_in_ms,
+            "closes_ms": now + HOUR,
+            "paused": paused,
+        }
+        self.revision += 1
+        if self.revision == 1:
+            await self.store.create(self.id, 1, 1, definition)
+        else:
+            await self.store.define(self.id, self.revision, definition)
+
+    async def join(self, *numbers: int) -> None:
+        await self.store.join(self.id, [buyer(number) for number in numbers])
+
+    def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
+        async def secrets(_sale: str) -> DrawSecrets:
+            return SECRETS
+
+        leader = Leader(
+            self.id,
+            token,
+            self.store,
+            self.ledger,
+            lambda _sale: Definition(self.spec, self.revision),
+            secrets,
+            Pace(ttl_ms, 0.02, batch),
+        )
+        self.tasks.append(asyncio.create_task(leader.run()))
+        return leader
+
+    async def until(self, done: Callable[[], bool], within_s: float = 10) -> None:
+        async with asyncio.timeout(within_s):
+            while not done():
+                await asyncio.sleep(0.005)
+
+    async def serving(self, serving: int) -> None:
+        async with asyncio.timeout(10):
+            while (await self.store.standing(self.id)).serving != serving:
+                await asyncio.sleep(0.005)
+
+    async def availability(self, availability: Availability) -> None:
+        async with asyncio.timeout(10):
+            while (await self.store.standing(self.id)).availability is not availability:
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        await stop(*self.tasks)
+        self.tasks.clear()
+
+    def called(self) -> list[int]:
+        """The places called, in order."""
+        return [place for _, place, _ in self.ledger.history]
+
+
+@pytest.fixture
+async def sale(store: LineStore, sale_id: str) -> AsyncIterator[Sale]:
+    made = Sale(sale_id, store, MemoryLedger(stock=1000))
+    yield made
+    await made.stop()
+
+
+async def test_at_opening_the_lobby_is_drawn_and_called_in_drawn_order(sale: Sale) -> None:
+    await sale.define(opens_in_ms=250)
+    await sale.join(*range(40))
+    sale.lead("one")
+    await sale.serving(40)
+    await sale.join(100, 101)
+    await sale.serving(42)
+
+    facts = await sale.store.facts(sale.id, "")
+    root = merkle_root(SECRETS.salt, [buyer(number) for number in range(40)])
+    permutation = Permutation(draw_key(SECRETS.seed, root), 40)
+    drawn = [to_text(buyer(permutation.index(place))) for place in range(40)]
+    assert (facts.root, facts.seed, facts.cohort) == (root.hex(), SECRETS.seed.hex(), 40)
+    assert [who for who, _, _ in sale.ledger.history] == [
+        *drawn,
+        to_text(buyer(100)),
+        to_text(buyer(101)),
+    ]
+    assert drawn != [to_text(buyer(number)) for number in range(40)]
+
+
+async def test_two_leaders_at_once_call_everyone_once(sale: Sale) -> None:
+    sale.ledger.stock = 10_000
+    await sale.define()
+    await sale.join(*range(600))
+    await sale.define(opens_in_ms=-1)
+    # Each takes the lease from the other as soon as it may: both believe to lead much of the time.
+    leaders = [sale.lead(f"leader-{number}", ttl_ms=1, batch=7) for number in range(3)]
+    for number in range(600, 700):
+        await sale.join(number)
+
+    await sale.serving(700)
+
+    assert sale.called() == list(range(700))
+    assert len({who for who, _, _ in sale.ledger.history}) == 700
+    assert leaders
+
+
+async def test_leaders_that_are_stopped_at_any_moment_skip_nobody(sale: Sale) -> None:
+    sale.ledger.stock = 10_000
+    await sale.define()
+    await sale.join(*range(300))
+    await sale.define(opens_in_ms=-1)
+    for number in range(25):
+        sale.lead(f"leader-{number}", batch=5)
+        await asyncio.sleep(0.003 * (number % 7))
+        await sale.stop()
+    sale.lead("last", batch=50)
+
+    await sale.serving(300)
+
+    assert sale.called() == list(range(300))
+
+
+async def test_calling_stops_where_the_stock_ends_and_goes_on_when_some_comes_back(sale: Sale) -> None:
+    sale.ledger.stock = 10
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(6))
+    leader = sale.lead("one")
+    await sale.serving(3)
+    await sale.availability(Availability.MAY_RETURN)
+    assert [allowance for _, _, allowance in sale.ledger.history] == [4, 4, 2]
+
+    who, place, _ = sale.ledger.history[0]
+    sale.ledger.end(who, place)
+    leader.wake()
+    await sale.serving(4)
+    for who, place, _ in sale.ledger.history[1:]:
+        sale.ledger.buy(who, place)
+    leader.wake()
+
+    await sale.availability(Availability.SOLD_OUT)
+    assert sale.called() == [0, 1, 2, 3]
+    sale.ledger.sold -= 1
+    leader.wake()
+    await sale.serving(5)
+    assert sale.ledger.history[-1][2] == 1
+
+
+async def test_who_left_is_passed_over(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(5))
+    await sale.store.leave(sale.id, [buyer(1), buyer(3)])
+    await sale.join(3)
+    sale.lead("one")
+
+    await sale.serving(6)
+
+    assert [(who, place) for who, place, _ in sale.ledger.history] == [
+        (to_text(buyer(number)), place) for number, place in ((0, 0), (2, 2), (4, 4), (3, 5))
+    ]
+
+
+async def test_who_leaves_while_being_called_loses_the_promise(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1)
+    await sale.join(0, 1, 2)
+    call = sale.ledger.call
+
+    async def leaving(*arguments: object) -> object:
+        await sale.store.leave(sale.id, [buyer(1)])
+        return await call(*arguments)  # type: ignore[arg-type]
+
+    sale.ledger.call = leaving  # type: ignore[assignment, method-assign]
+    sale.lead("one")
+    await sale.serving(3)
+    await sale.until(lambda: bool(sale.ledger.lapsed))
+
+    assert sale.ledger.lapsed == [(to_text(buyer(1)), 1)]
+    assert sale.ledger.promised == 8
+
+
+async def test_a_watermark_ahead_of_the_line_is_followed(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(10))
+    await sale.store.leave(sale.id, [buyer(2)])
+    # A leader called these and died before it could say so.
+    sale.ledger.watermark = 7
+    sale.lead("one", batch=3)
+
+    await sale.serving(10)
+
+    assert sale.called() == [7, 8, 9]
+    assert (to_text(buyer(2)), 2) in sale.ledger.lapsed
+
+
+async def test_nobody_is_called_while_paused(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1, paused=True)
+    await sale.join(*range(3))
+    leader = sale.lead("one")
+    await asyncio.sleep(0.2)
+    assert sale.ledger.calls == 0
+
+    await sale.define(opens_in_ms=-1)
+    leader.wake()
+
+    await sale.serving(3)
+
+
+async def test_rate_and_concurrency_bound_the_calling(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(50))
+    sale.spec.spec.line.rate = 20
+    sale.spec.spec.line.concurrency = 5
+    sale.ledger.concurrency = 5
+    leader = sale.lead("one")
+    began = asyncio.get_running_loop().time()
+    await sale.until(lambda: len(sale.ledger.history) == 5)
+    assert asyncio.get_running_loop().time() - began > 0.15
+    await asyncio.sleep(0.3)
+    assert len(sale.ledger.history) == 5
+
+    for who, place, _ in sale.ledger.history[:2]:
+        sale.ledger.end(who, place)
+    leader.wake()
+
+    await sale.until(lambda: len(sale.ledger.history) == 7)
+    await asyncio.sleep(0.1)
+    assert len(sale.ledger.history) == 7
+
+
+async def test_a_ledger_that_is_away_is_waited_for_and_told_of_once(
+    sale: Sale, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(3))
+    sale.ledger.down = True
+    leader = sale.lead("one")
+    await asyncio.sleep(0.5)
+    assert (await sale.store.standing(sale.id)).serving == 0
+
+    sale.ledger.down = False
+    leader.wake()
+
+    await sale.serving(3)
+    with contextlib.suppress(AttributeError):
+        output = capsys.readouterr()
+        assert (output.out + output.err).count("calling_waits") == 1
+
+
+async def test_an_empty_lobby_is_drawn_too(sale: Sale) -> None:
+    await sale.define(opens_in_ms=-1)
+    sale.lead("one")
+    async with asyncio.timeout(10):
+        while not (await sale.store.standing(sale.id)).drawn:
+            await asyncio.sleep(0.005)
+    await sale.join(1)
+
+    await sale.serving(1)
+
+    assert sale.called() == [0]
