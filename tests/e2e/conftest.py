@@ -1,11 +1,27 @@
 """The whole system for the end-to-end tests, started once: they reach it as any client does, over gRPC."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import aiohttp
 import pytest
+from catraca.checkout.v1 import checkout_pb2 as checkout
+from catraca.inventory.v1 import inventory_pb2 as inventory
+from catraca.queue.v1 import queue_pb2 as queue
+from catraca.sale.v1 import sale_pb2 as sale
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from local.client import Buyer, Connection, Organiser, Targets
 from local.discovery import RunningStack
 from local.stack import Stack
+
+PATIENCE_S = 30.0
+"""For what must come; a test that needs all of it has failed."""
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +35,115 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 def running(stack: Stack) -> RunningStack:
     """Addresses, keys and a token minter of the running stack."""
     return stack.running
+
+
+@pytest.fixture
+async def house(running: RunningStack) -> AsyncIterator["House"]:
+    """A connection to the running stack, with sales, buyers and waiting made short."""
+    async with Connection(Targets(**running.targets)) as connection:
+        yield House(running, connection)
+
+
+@dataclass
+class House:
+    """Defines sales and makes buyers; waits for what must come."""
+
+    running: RunningStack
+    at: Connection
+
+    @property
+    def organiser(self) -> Organiser:
+        """Defines sales, and may look at the ledger."""
+        return Organiser(self.at, self.running.minter().mint("org", roles=["organiser", "service"]))
+
+    async def sale(
+        self,
+        *,
+        capacity: int = 10,
+        line: bool = True,
+        opens_in_s: float = 0.0,
+        closes_in_s: float = 3600.0,
+        lobby_in_s: float | None = None,
+        turn_s: float = 60.0,
+        window_s: float = 60.0,
+        limit: int = 4,
+        price: int = 1500,
+        sections: Sequence[str] = ("floor",),
+    ) -> str:
+        """A new sale with equal sections; open at once unless said otherwise. Answers its id."""
+        name = f"e2e-{secrets.token_hex(5)}"
+        now = time.time()
+        window = sale.Window(opens_at=_timestamp(now + opens_in_s), closes_at=_timestamp(now + closes_in_s))
+        if lobby_in_s is not None:
+            window.lobby_opens_at.CopyFrom(_timestamp(now + lobby_in_s))
+        spec = sale.SaleSpec(
+            title="A test",
+            currency="BRL",
+            sections=[
+                sale.Section(
+                    id=section, capacity=capacity, ticket_types=[sale.TicketType(id="full", price=price)]
+                )
+                for section in sections
+            ],
+            window=window,
+            line=sale.Line(
+                kind=sale.LINE_KIND_DRAW if line else sale.LINE_KIND_NONE, turn_duration=_duration(turn_s)
+            ),
+            limits=sale.Limits(per_buyer=limit),
+            payment=sale.Payment(window=_duration(window_s), grace=_duration(1)),
+        )
+        await self.organiser.define(name, spec)
+        return name
+
+    def buyer(self, sale: str, subject: str = "", **token: Any) -> Buyer:
+        """A buyer with a token of their own; `token` goes to the minter."""
+        who = subject or f"someone-{secrets.token_hex(5)}"
+        return Buyer(self.at, sale, self.running.minter().mint(who, **token))
+
+    async def called(self, buyer: Buyer) -> queue.Place:
+        """Wait until the buyer is called, on the buyer's own stream."""
+        async with asyncio.timeout(PATIENCE_S):
+            async for message in buyer.watch():
+                if message.place.state == queue.PLACE_STATE_CALLED:
+                    return message.place
+        raise AssertionError("the stream ended before the buyer was called")
+
+    async def admitted(self, buyer: Buyer) -> queue.Admission:
+        """Join, wait for the turn, enter."""
+        await buyer.join()
+        await self.called(buyer)
+        return await buyer.enter()
+
+    async def told(self, buyer: Buyer, order_id: str, *states: "checkout.OrderState") -> checkout.Order:
+        """Wait until the buyer's stream tells that the order is in one of the states."""
+        async with asyncio.timeout(PATIENCE_S):
+            async for message in buyer.subscribe():
+                order = message.update.order
+                if order.order_id == order_id and order.state in states:
+                    return order
+        raise AssertionError("the stream ended before it told")
+
+    async def pay(self, order: checkout.Order, card: str = "approve") -> str:
+        """Pay as a buyer's browser does; answers what the provider says."""
+        async with (
+            aiohttp.ClientSession() as browser,
+            browser.post(order.payment.url, json={"card": card}) as answer,
+        ):
+            said = await answer.json()
+            return str(said["result"])
+
+    async def ledger(self, sale: str) -> inventory.Ledger:
+        """The promise ledger's own numbers."""
+        return await self.organiser.ledger(sale)
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    value = Timestamp()
+    value.FromMilliseconds(round(seconds * 1000))
+    return value
+
+
+def _duration(seconds: float) -> Duration:
+    value = Duration()
+    value.FromMilliseconds(round(seconds * 1000))
+    return value
