@@ -41,13 +41,16 @@ class Done:
 
 
 def create(db: sqlite3.Connection, key: str, request: Body) -> Done:
-    """Open a session; the same key answers the same session."""
-    asked = json.dumps(request, sort_keys=True)
+    """Open a session; the same key answers the same session. Where to call is no part of what is asked for: a
+    caller that moved in the meantime is called at its new place."""
+    asked = json.dumps({name: request[name] for name in request if name != "webhook_url"}, sort_keys=True)
     known = db.execute("select * from sessions where idempotency_key = ?", (key,)).fetchone()
     if known is not None:
         if known["request"] != asked:
             raise Refused(409, "idempotency_key_reused")
-        return Done(dict(known))
+        moved = (request["webhook_url"], known["session_id"])
+        db.execute("update sessions set webhook_url = ? where session_id = ?", moved)
+        return Done(find(db, known["session_id"]))
     session_id = f"cs_{secrets.token_urlsafe(18)}"
     db.execute(
         "insert into sessions (session_id, idempotency_key, request, order_id, sale, amount, currency,"
