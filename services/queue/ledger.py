@@ -37,7 +37,8 @@ class LedgerState:
     """The ledger's watermark and counts."""
 
     watermark: int
-    free: int
+    # What a CALL may still promise; what is promised and unspent; what is held.
+    unpromised: int
     promised: int
     held: int
     turns: int
@@ -158,7 +159,7 @@ def ledger_of(ledger: inventory_pb2.Ledger) -> LedgerState:
     counts = ledger.counts
     return LedgerState(
         watermark=ledger.watermark,
-        free=counts.free,
+        unpromised=ledger.unpromised,
         promised=counts.promised,
         held=counts.held,
         turns=ledger.turns,

@@ -89,9 +89,9 @@ def joins_anew(turn: Turn, limit: int) -> bool:
     return turn.state is PlaceState.FINISHED and (turn.has is None or turn.has < limit)
 
 
-def availability(*, free: int, promised: int, held: int, claims: int) -> Availability:
-    """What there is to wait for: `free` units are neither held, sold, blocked nor claimed."""
-    if free > promised:
+def availability(*, unpromised: int, promised: int, held: int, claims: int) -> Availability:
+    """What there is to wait for, by the ledger: `unpromised` units may still be offered to those who wait."""
+    if unpromised > 0:
         return Availability.SELLING
     if promised > 0 or held > 0 or claims > 0:
         return Availability.MAY_RETURN

@@ -223,15 +223,15 @@ class Leader:
         if state is None:
             return
         availability = rules.availability(
-            free=state.free, promised=state.promised, held=state.held, claims=state.claims
+            unpromised=state.unpromised, promised=state.promised, held=state.held, claims=state.claims
         )
         if availability is not standing.availability:
             await self._store.tell(self._sale, availability, fence)
 
     def _has_room(self, state: LedgerState) -> bool:
-        """Whether a CALL can grant anything: something is free and unpromised, and a turn may begin."""
+        """Whether a CALL can grant anything: something is unpromised, and a turn may begin."""
         concurrency = self._definition_of(self._sale).sale.spec.line.concurrency
-        return state.free > state.promised and (concurrency <= 0 or state.turns < concurrency)
+        return state.unpromised > 0 and (concurrency <= 0 or state.turns < concurrency)
 
     def _bucket_for(self, standing: Standing) -> rules.Bucket:
         rate = self._definition_of(self._sale).sale.spec.line.rate

@@ -55,7 +55,9 @@ class MemoryLedger:
             raise Refusal("UNAVAILABLE")
 
     def _state(self) -> LedgerState:
-        return LedgerState(self.watermark, self.free, self.promised, self.held, self.running, 0)
+        return LedgerState(
+            self.watermark, self.free - self.promised, self.promised, self.held, self.running, 0
+        )
 
     async def call(self, sale: str, start: int, end: int, callees: Sequence[Callee]) -> Called:
         self._up()

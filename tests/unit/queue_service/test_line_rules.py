@@ -64,11 +64,11 @@ def test_nobody_of_the_cohort_is_called_before_the_draw() -> None:
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({"free": 5, "promised": 4, "held": 0, "claims": 0}, Availability.SELLING),
-        ({"free": 4, "promised": 4, "held": 0, "claims": 0}, Availability.MAY_RETURN),
-        ({"free": 0, "promised": 0, "held": 1, "claims": 0}, Availability.MAY_RETURN),
-        ({"free": 0, "promised": 0, "held": 0, "claims": 1}, Availability.MAY_RETURN),
-        ({"free": 0, "promised": 0, "held": 0, "claims": 0}, Availability.SOLD_OUT),
+        ({"unpromised": 1, "promised": 4, "held": 0, "claims": 0}, Availability.SELLING),
+        ({"unpromised": 0, "promised": 4, "held": 0, "claims": 0}, Availability.MAY_RETURN),
+        ({"unpromised": 0, "promised": 0, "held": 1, "claims": 0}, Availability.MAY_RETURN),
+        ({"unpromised": 0, "promised": 0, "held": 0, "claims": 1}, Availability.MAY_RETURN),
+        ({"unpromised": 0, "promised": 0, "held": 0, "claims": 0}, Availability.SOLD_OUT),
     ],
 )
 def test_what_there_is_to_wait_for(counts: dict[str, int], expected: Availability) -> None:

@@ -609,6 +609,7 @@ class Ledger(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    UNPROMISED_FIELD_NUMBER: _builtins.int
     watermark: _builtins.int
     """Every place below it was called."""
     turns: _builtins.int
@@ -619,6 +620,8 @@ class Ledger(_message.Message):
     """Sequence of the last change."""
     revision: _builtins.int
     epoch: _builtins.int
+    unpromised: _builtins.int
+    """Units that a CALL may still promise: free, within their ticket types' quotas, and not promised."""
     @_builtins.property
     def counts(self) -> _sale_pb2.SaleCounts: ...
     def __init__(
@@ -631,10 +634,11 @@ class Ledger(_message.Message):
         sequence: _builtins.int = ...,
         revision: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        unpromised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "unpromised", b"unpromised", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
