@@ -213,6 +213,9 @@ def _admit(before: Definition | None, after: Sale, revision: int, now_ms: int) -
     stands = before.revision if before else 0
     if revision not in (0, stands):
         raise Refusal("REVISION_CONFLICT", revision=stands)
+    not_offered = rules.not_offered(after.spec)
+    if not_offered:
+        raise _invalid([(each.path, each.problem) for each in not_offered])
     if before is None:
         wrong = rules.wrong_at_creation(after.spec, now_ms)
         if wrong:

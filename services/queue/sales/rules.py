@@ -99,6 +99,16 @@ def wrong_at_creation(spec: SaleSpec, now_ms: int) -> list[Wrong]:
     return wrong
 
 
+def not_offered(spec: SaleSpec) -> list[Wrong]:
+    """What the contract names and no part of the line does: asking for it is refused, not ignored."""
+    asked = {
+        "spec.line.accessCodeRequired": spec.line.access_code_required,
+        "spec.line.challengeRequired": spec.line.challenge_required,
+        "spec.line.beacon": bool(spec.line.beacon),
+    }
+    return [Wrong(path, "is not offered") for path, wanted in asked.items() if wanted]
+
+
 def fixed(before: Sale, after: SaleSpec, now_ms: int) -> list[Fixed]:
     """What a change touches that must stay as it is; `after` is complete."""
     touched = list(_shrunk(before.spec, after))
