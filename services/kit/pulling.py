@@ -17,6 +17,7 @@ from nats.js.errors import APIError
 
 from services.kit.logs import get_logger
 from services.kit.messages import Position, RawMsg, from_consumer
+from services.kit.tasks import raise_if_cancelled
 
 log = get_logger(__name__)
 
@@ -57,6 +58,7 @@ class Pull:
 
     async def take(self) -> list[Msg]:
         """What has arrived, at most a batch; waits for at least one. Raises ConsumerGone."""
+        raise_if_cancelled()
         while not self._messages:
             if self._gone:
                 raise ConsumerGone

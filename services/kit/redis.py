@@ -1,6 +1,10 @@
 """Connections to Redis: binary answers, bounded waits, repeats that are safe as every command has an id."""
 
-from redis.asyncio import BlockingConnectionPool, Redis
+import asyncio
+import builtins
+from collections.abc import Iterable
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
@@ -17,7 +21,7 @@ _RETRIES = 4
 
 def connect(url: str) -> Redis:
     """A client whose connections open when they are first used. Close it with `aclose()`."""
-    pool = BlockingConnectionPool.from_url(
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
         max_connections=_CONNECTIONS,
         timeout=_POOL_WAIT_S,
@@ -31,7 +35,30 @@ def connect(url: str) -> Redis:
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), _RETRIES),
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
     )
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
     return Redis.from_pool(pool)
+
+
+class _Cancellable(Connection):
+    """A connection whose commands can be cancelled at any moment.
+
+    The library bounds a write with `wait_for`, which on Python 3.11 loses a cancellation that arrives just
+    when the write is done: a loop that was told to stop would go on. `timeout` does not, and costs no task.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """As the library's, within the socket's timeout."""
+        timeout_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await super().send_packed_command(command, check_health)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = timeout_s
 
 
 async def require_noeviction(redis: Redis) -> None:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from services.kit.logs import get_logger
 from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced, stream_of
+from services.kit.tasks import raise_if_cancelled
 
 log = get_logger(__name__)
 
@@ -98,6 +99,7 @@ class OutboxRelay:
         """Publish until cancelled. Raises OutboxBroken; outages of Redis and NATS are waited out."""
         known = False
         while True:
+            raise_if_cancelled()
             try:
                 if not known:
                     await self._resume()
@@ -149,11 +151,13 @@ class OutboxRelay:
             listed = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
             share = len(packed) // len(listed) + 1
             changes += ((change, share) for change in listed if change["sequence"] > self.published)
-        found = changes[0][0]["sequence"]
-        if found != self.published + 1:
-            await self._check_gap(found)
-            return []
-        return changes
+        following = [
+            each for place, each in enumerate(changes, 1) if each[0]["sequence"] == self.published + place
+        ]
+        if not following:
+            await self._check_gap(changes[0][0]["sequence"])
+        # What comes after a hole waits: the next read begins at the hole and judges it.
+        return following
 
     async def _check_gap(self, found: int) -> None:
         before = self.published
