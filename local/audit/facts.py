@@ -218,6 +218,15 @@ class Facts:
         return bool(self.definition.spec.line.kind != LINE_KIND_NONE)
 
     @cached_property
+    def accepted(self) -> frozenset[str]:
+        """The ids of all orders of INTAKE."""
+        return frozenset(intake.order.order_id for intake in self.intake if intake.order is not None)
+
+    def too_new(self, order_id: str) -> bool:
+        """Whether an order's row may have been written after the rows were read: the sale goes on."""
+        return not self.settled and order_id not in self.orders and order_id in self.accepted
+
+    @cached_property
     def sessions_of(self) -> dict[str, list[Session]]:
         """The provider's sessions by order."""
         found: dict[str, list[Session]] = {}

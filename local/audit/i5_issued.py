@@ -25,7 +25,9 @@ def check(facts: Facts) -> Finding:
             _check_paid(facts, order_id, tickets, finding)
     for order_id in told:
         order = facts.orders.get(order_id)
-        if order is None or order.state is not OrderState.CONFIRMED:
+        if facts.too_new(order_id):
+            finding.under_way += 1
+        elif order is None or order.state is not OrderState.CONFIRMED:
             state = "is not there" if order is None else f"is {order.state}"
             if facts.settled or order is None or order.ended:
                 finding.wrong(f"order {order_id} told of issued tickets, but {state}")

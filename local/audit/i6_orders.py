@@ -14,14 +14,13 @@ def check(facts: Facts) -> Finding:
     finding = Finding("I6", "Every accepted order reaches exactly one terminal state")
     by_state = Counter(str(order.state) for order in facts.orders.values())
     finding.looked_at = {"accepted": len(facts.intake), **by_state}
-    asked = {intake.order.order_id for intake in facts.intake if intake.order is not None}
     for intake in facts.intake:
         if intake.order is None:
             finding.wrong(f"INTAKE message {intake.stream_seq} ({intake.subject}) cannot be read")
         elif intake.order.order_id not in facts.orders:
             _open_or_wrong(facts, finding, f"order {intake.order.order_id} was accepted, but has no row")
     for order in facts.orders.values():
-        if order.order_id not in asked:
+        if order.order_id not in facts.accepted:
             finding.wrong(f"order {order.order_id} has a row, but was never accepted")
         if not order.ended:
             _open_or_wrong(facts, finding, f"order {order.order_id} is still {order.state}")

@@ -66,6 +66,7 @@ async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
         inventory_store, inventory_outbox = await load_redis.inventory(redis, sale, sections)
         queue_batches, queue = await load_streams.queue(js, sale)
         inventory_batches, inventory = await load_streams.inventory(js, sale)
+        announced = await load_streams.announced(js, sale)
         return Facts(
             sale=sale,
             definitions=definitions,
@@ -80,7 +81,7 @@ async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
             queue_store=queue_store,
             draw=await load_streams.draw_secrets(js, sale),
             intake=await load_streams.intake(js, sale),
-            announced=await load_streams.announced(js, sale),
+            announced=announced,
             orders=checkout.orders,
             tickets=checkout.tickets,
             payments=checkout.payments,

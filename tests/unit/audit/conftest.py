@@ -182,11 +182,8 @@ def told(scene: Scene) -> None:
         buyer = to_text(RAW[index])
         if index == 3:
             continue
-        watermark = place + 1
-        if place == 3 or (place == 2 and permutation.index(3) == 3):
-            watermark = max(watermark, place + 1)
-        scene.ledger("CALLED", buyer, place=place, quantity=2, watermark=watermark)
-        scene.line("SERVING", serving=watermark)
+        scene.ledger("CALLED", buyer, place=place, quantity=2, watermark=place + 1)
+        scene.line("SERVING", serving=place + 1)
         end = next(ends, "rejected")
         scene.order(buyer, place, end)
         if end == "paid":
