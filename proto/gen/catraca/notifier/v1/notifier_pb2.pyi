@@ -46,7 +46,9 @@ class SubscribeResponse(_message.Message):
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.bool
-    """The last states of all orders were sent; what follows is live."""
+    """The last states of all orders were sent with this message or before it, and all that comes later is live.
+    Stays true.
+    """
     heartbeat: _builtins.bool
     @_builtins.property
     def update(self) -> Global___OrderUpdate: ...
@@ -75,7 +77,9 @@ class SubscribeManyRequest(_message.Message):
     sale: _builtins.str
     @_builtins.property
     def add(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Subjects within the BFF's namespace; at most 1000 in one message, 100,000 on one stream."""
+        """Subjects within the BFF's namespace; at most 1000 in one message, 100,000 on one stream. What is dropped is
+        dropped first. Adding again changes nothing; a buyer that was dropped and is added again starts anew.
+        """
 
     @_builtins.property
     def drop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -102,7 +106,9 @@ class SubscribeManyResponse(_message.Message):
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.int
-    """How many of the added subjects have had their last states sent so far."""
+    """How many of all additions so far are settled: their last states were sent with this message or before it, or
+    the subject was dropped. Adding a subject twice counts twice.
+    """
     heartbeat: _builtins.bool
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderUpdate]: ...

@@ -30,7 +30,8 @@ class NotifierServiceStub:
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     def __init__(self, channel):
@@ -56,11 +57,13 @@ class NotifierServiceServicer:
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     def Subscribe(self, request, context):
-        """The caller's own orders. Never ends by itself; a heartbeat comes at least every 15 seconds.
+        """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
+        seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +103,8 @@ class NotifierService:
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     @staticmethod

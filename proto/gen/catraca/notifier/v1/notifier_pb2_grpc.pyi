@@ -31,7 +31,8 @@ class NotifierServiceStub:
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     @_typing.overload
@@ -39,7 +40,9 @@ class NotifierServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NotifierServiceAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_notifier_pb2.SubscribeRequest, _notifier_pb2.SubscribeResponse]
-    """The caller's own orders. Never ends by itself; a heartbeat comes at least every 15 seconds."""
+    """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
+    seconds.
+    """
     SubscribeMany: _grpc.StreamStreamMultiCallable[_notifier_pb2.SubscribeManyRequest, _notifier_pb2.SubscribeManyResponse]
     """The orders of many of a BFF's buyers on one stream; buyers are added and dropped while it runs.
     Needs the bff role.
@@ -51,12 +54,15 @@ class NotifierServiceAsyncStub(NotifierServiceStub):
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_notifier_pb2.SubscribeRequest, _notifier_pb2.SubscribeResponse]  # type: ignore[assignment]
-    """The caller's own orders. Never ends by itself; a heartbeat comes at least every 15 seconds."""
+    """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
+    seconds.
+    """
     SubscribeMany: _aio.StreamStreamMultiCallable[_notifier_pb2.SubscribeManyRequest, _notifier_pb2.SubscribeManyResponse]  # type: ignore[assignment]
     """The orders of many of a BFF's buyers on one stream; buyers are added and dropped while it runs.
     Needs the bff role.
@@ -67,7 +73,8 @@ class NotifierServiceServicer(metaclass=_abc_1.ABCMeta):
     every order first, then every newer one, each at most once per stream. A slow reader gets the last state,
     not every step on the way to it.
 
-    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, OVERLOADED, UNAVAILABLE (open again).
+    Errors of every method: TOKEN_INVALID, TOKEN_EXPIRED, ROLE_REQUIRED, NOT_YOUR_BUYER, INVALID_FIELD, SALE_NOT_FOUND,
+    OVERLOADED with the `limit` that was reached, UNAVAILABLE (open again).
     """
 
     @_abc_1.abstractmethod
@@ -76,7 +83,9 @@ class NotifierServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notifier_pb2.SubscribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_notifier_pb2.SubscribeResponse], _abc.AsyncIterator[_notifier_pb2.SubscribeResponse]]:
-        """The caller's own orders. Never ends by itself; a heartbeat comes at least every 15 seconds."""
+        """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
+        seconds.
+        """
 
     @_abc_1.abstractmethod
     def SubscribeMany(
