@@ -16,10 +16,14 @@ _PADDING = "======"
 
 def buyer_id(keys: KeyRing, namespace: str, subject: str) -> str:
     """The internal id, 26 characters, of a subject within a namespace."""
-    digest = hashlib.blake2b(
+    return to_text(buyer_raw(keys, namespace, subject))
+
+
+def buyer_raw(keys: KeyRing, namespace: str, subject: str) -> bytes:
+    """The same id as 16 bytes; making its text costs four times as much as making the id."""
+    return hashlib.blake2b(
         f"{namespace}\x00{subject}".encode(), digest_size=RAW_BYTES, key=keys.newest.secret
-    )
-    return to_text(digest.digest())
+    ).digest()
 
 
 def to_raw(text: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from services.kit.buyers import buyer_id
+from services.kit.buyers import buyer_id, buyer_raw
 from services.kit.errors import Refusal
 from services.kit.jwks import KeySet
 from services.kit.keys import KeyRing
@@ -90,11 +90,22 @@ def buyer_for(who: Caller, subject: str) -> Buyer:
     return _buyer(who, subject, "subject")
 
 
+def raw_buyer_for(who: Caller, subject: str) -> bytes:
+    """As `buyer_for`, but only the internal id, as 16 bytes: what a batch of a thousand can afford."""
+    who.need("bff")
+    _check(subject, "subject")
+    return buyer_raw(who.keys, who.namespace, subject)
+
+
 def _buyer(who: Caller, subject: str, source: str) -> Buyer:
+    _check(subject, source)
+    return Buyer(who.namespace, subject, buyer_id(who.keys, who.namespace, subject))
+
+
+def _check(subject: str, source: str) -> None:
     if not sound_subject(subject):
         expected = f"1 to {MAX_SUBJECT_BYTES} bytes of printable text"
         raise Refusal("INVALID_FIELD", field=source, expected=expected)
-    return Buyer(who.namespace, subject, buyer_id(who.keys, who.namespace, subject))
 
 
 def sound_subject(subject: str) -> bool:

@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 from catraca.queue.v1 import queue_pb2, queue_pb2_grpc
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
-from services.kit.buyers import to_raw
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
-from services.kit.identity import Caller, buyer_for, caller
+from services.kit.identity import Caller, caller, raw_buyer_for
 from services.queue import rules
 from services.queue.line import BUYERS_PER_RUN, Line, View
 from services.queue.messages import fill_place
@@ -103,7 +102,7 @@ class _Batch:
         self._size = len(subjects)
         for position, subject in enumerate(subjects):
             try:
-                self.buyers.append(to_raw(buyer_for(who, subject).id))
+                self.buyers.append(raw_buyer_for(who, subject))
             except Refusal as refusal:
                 self._refused[position] = refusal
 
