@@ -1,7 +1,7 @@
--- Purpose: For the sweeper: ends what is due, as every run does, and says when to come again.
+-- Purpose: For the sweeper: ends what is due, as every run does before it comes to its commands.
 -- KEYS: none
 -- ARGV: none
 -- Returns: EXPIRED
 transitions.expire = function()
-  return { word = 'EXPIRED', next_ms = view.next_deadline() }
+  return { word = 'EXPIRED' }
 end

@@ -67,7 +67,8 @@ class Book:
         self.revision = 0
         self.epoch = 1
         self.start = 0
-        self.changes: list[dict[str, Any]] = []
+        self.named: list[str] = []
+        """Every section that was ever defined: all of them are among the keys."""
 
     @classmethod
     async def open(cls, redis: Redis, sale: str, content: dict[str, Any] | None = None) -> "Book":
@@ -81,16 +82,17 @@ class Book:
 
     @property
     def keys(self) -> list[str]:
-        named = [key_of(self.sale, name) for name in KEYS]
-        for each in self.content["sections"]:
-            named += [key_of(self.sale, f"{kind}:{each['id']}") for kind in ("units", "returned")]
-        return named
+        keys = [key_of(self.sale, name) for name in KEYS]
+        for each in self.named:
+            keys += [key_of(self.sale, f"{kind}:{each}") for kind in ("units", "returned")]
+        return keys
 
     async def define(self, content: dict[str, Any], *, create: bool = False) -> Result:
         """A further revision; its moments are relative to the sale's start."""
         moments = ("lobby_opens_ms", "opens_ms", "closes_ms")
         absolute = content | {name: self.start + content[name] for name in moments}
         before, self.content = self.content, content
+        self.named += [each["id"] for each in content["sections"] if each["id"] not in self.named]
         (result,) = await self.some(
             [{"op": "define", "revision": self.revision + 1, "def": absolute}], create=create
         )
@@ -108,8 +110,7 @@ class Book:
         self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False
     ) -> list[Result]:
         """One run of the script, which may answer fewer commands than it was given."""
-        sections = [each["id"] for each in self.content["sections"]]
-        envelope = {"epoch": self.epoch, "sections": sections, "budget": budget, "create": create}
+        envelope = {"epoch": self.epoch, "sections": self.named, "budget": budget, "create": create}
         return await SCRIPT.run(self.redis, self.keys, envelope, commands)
 
     async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:
