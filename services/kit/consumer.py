@@ -22,6 +22,8 @@ log = get_logger(__name__)
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 60.0
+# A handler whose store is down is called again after this at most.
+LONGEST_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,11 @@ async def consume(
             log.warning("consumer_waits", stream=stream, durable=durable, problem=str(problem))
             await asyncio.sleep(RETRY_S)
         finally:
-            # Somebody else can have at once what was fetched and not begun.
-            for message in pull.rest():
+            # Somebody else can have at once what was fetched and not done. Handed back before the pull is
+            # closed it would come back here.
+            left, worker.held = [*await pull.close(), *worker.held], []
+            for message in left:
                 await _answer(message, b"-NAK")
-            await pull.close()
 
 
 class _Worker:
@@ -118,23 +121,22 @@ class _Worker:
         self._max_tries = max_tries
         self._ack_wait_s = ack_wait_s
         self._failures = 0
+        self.held: list[Msg] = []
+        """What the handler has and is not done with."""
 
     async def work(self, pull: Pull) -> None:
         while True:
-            messages = await pull.take()
+            self.held = messages = await pull.take()
             keeper = asyncio.create_task(self._keep(messages))
             try:
                 outcomes = await self._handle(messages)
-            except asyncio.CancelledError:
-                for message in messages:
-                    await _answer(message, b"-NAK")
-                raise
             finally:
                 keeper.cancel()
             for message, outcome in zip(messages, outcomes, strict=True):
                 await self._settle(message, outcome)
+            self.held = []
             if self._failures:
-                await asyncio.sleep(min(_delay_s(self._failures), self._ack_wait_s / 2))
+                await asyncio.sleep(min(_delay_s(self._failures), LONGEST_PAUSE_S))
 
     async def _handle(self, messages: list[Msg]) -> Sequence[Again | Poison | Exception | None]:
         deliveries = []
@@ -143,6 +145,8 @@ class _Worker:
             deliveries.append(Delivery(from_consumer(message), tries, tries >= self._max_tries))
         try:
             outcomes = await self._handler(deliveries)
+            if outcomes is not None and len(outcomes) != len(deliveries):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(deliveries)} messages")
         except Exception as failure:
             self._failures += 1
             log.warning("handler_failed", durable=self._durable, messages=len(messages), exc_info=True)
@@ -155,7 +159,8 @@ class _Worker:
         if outcome is None:
             await _answer(message, b"+ACK")
         elif isinstance(outcome, Exception):
-            await _answer(message, _nak(_delay_s(tries)))
+            # Not the message's fault: it need not wait longer than the store is down.
+            await _answer(message, _nak(min(_delay_s(tries), LONGEST_PAUSE_S)))
         elif isinstance(outcome, Poison) or tries >= self._max_tries:
             await self._bury(message, outcome.problem, tries)
         else:

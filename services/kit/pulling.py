@@ -1,6 +1,7 @@
 """Pulls messages from JetStream consumers, and follows a stream live."""
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -47,6 +48,7 @@ class Pull:
         self._arrived = asyncio.Event()
         self._wanted = 0
         self._gone = False
+        self._closing = False
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._requests = 0
@@ -72,15 +74,14 @@ class Pull:
             await self._request()
         return taken
 
-    def rest(self) -> list[Msg]:
-        """What has arrived and nobody took."""
-        rest = list(self._messages)
-        self._messages.clear()
-        return rest
-
-    async def close(self) -> None:
-        if self._subscription is not None and not self._nc.is_closed:
-            await self._subscription.unsubscribe()
+    async def close(self) -> list[Msg]:
+        """Ask for nothing more; what has arrived and nobody took."""
+        self._closing = True
+        if self._subscription is not None and self._nc.is_connected:
+            # Draining, because the server may be sending: what it sends to nobody is late by the ack wait.
+            with contextlib.suppress(NatsError, TimeoutError):
+                await self._subscription.drain()  # type: ignore[no-untyped-call]
+        return list(self._messages)
 
     async def _request(self) -> None:
         self._requests += 1
@@ -102,11 +103,12 @@ class Pull:
         elif status != "100" and message.subject == f"{self._inbox}.{self._requests}":
             self._wanted = 0
             self._gone = status == "503" or "Deleted" in (message.headers or {}).get("Description", "")
-            if status not in ("404", "408"):
+            if status not in ("404", "408") and not self._closing:
                 # Not the request's ordinary end: asking on at once could go round and round.
                 await asyncio.sleep(RETRY_S)
         # A batch in hand is enough to go on with: what is not asked for is free for other replicas.
-        if self._wanted <= 0 and not self._gone and len(self._messages) < self._batch:
+        enough = self._closing or self._gone or len(self._messages) >= self._batch
+        if self._wanted <= 0 and not enough:
             await self._request()
         self._arrived.set()
 
