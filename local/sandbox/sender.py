@@ -41,10 +41,12 @@ class Sender:
         connector = aiohttp.TCPConnector(limit=AT_ONCE)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as self._session:
             while True:
+                # What ends while the ledger is read was read as due and is not.
+                before = set(self._under_way)
                 now_ms = int(time.time() * 1000)
                 decided = await self._ledger.do(lambda db: sessions.decide_due(db, now_ms, SCAN))  # noqa: B023
                 due = await self._ledger.do(lambda db: sessions.events_due(db, now_ms, SCAN))  # noqa: B023
-                for event in {event.event_id: event for event in [*decided, *due]}.values():
+                for event in [*decided, *(each for each in due if each.event_id not in before)]:
                     self.send(event)
                 await asyncio.sleep(SCAN_S)
 

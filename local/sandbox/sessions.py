@@ -11,6 +11,8 @@ Body = Mapping[str, Any]
 
 GOOD_CARDS = ("approve", "approve-no-capture")
 CARDS = (*GOOD_CARDS, "decline")
+# Whoever makes an event sends it at once; only if that process dies does another try find it.
+FIRST_SENDING_MS = 1000
 
 
 class Refused(Exception):
@@ -202,6 +204,6 @@ def _told(db: sqlite3.Connection, session_id: str, type: str, now_ms: int) -> Do
     event = Event(event_id, session["webhook_url"], json.dumps(body))
     db.execute(
         "insert into events (event_id, webhook_url, body, next_at_ms) values (?, ?, ?, ?)",
-        (event.event_id, event.webhook_url, event.body, now_ms),
+        (event.event_id, event.webhook_url, event.body, now_ms + FIRST_SENDING_MS),
     )
     return Done(session, event)

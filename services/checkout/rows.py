@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from services.checkout.messages import Announcement, announcement
+from services.checkout.messages import Announcement
 from services.checkout.records import Buyer, Change, Item, Order, Payment, Ticket, Unit
 from services.checkout.states import OrderState, PaymentState, TicketState
 
@@ -19,11 +19,10 @@ def columns(rows: Sequence[tuple[Any, ...]], width: int) -> Columns:
     )
 
 
-def inserted(arrivals: Sequence[tuple[Order, Buyer]]) -> Columns:
+def inserted(arrivals: Sequence[tuple[Order, Buyer]], announced: Sequence[Announcement]) -> Columns:
     """The arrays of `insert_orders`."""
     rows = []
-    for order, buyer in arrivals:
-        first = announcement(order)
+    for (order, buyer), first in zip(arrivals, announced, strict=True):
         rows.append(
             (
                 order.order_id,

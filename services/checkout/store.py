@@ -74,11 +74,11 @@ class Store:
 
     async def insert(self, arrivals: Sequence[tuple[Order, Buyer]]) -> set[str]:
         """Write orders that are new here as ACCEPTED and return their ids; those that are known stay."""
-        taken = await self._pool.fetch(self._queries.insert_orders, *rows.inserted(arrivals))
-        new = {row["order_id"] for row in taken}
-        # A message that a batch holds twice was inserted once.
-        fresh = {order.order_id: order for order, _ in arrivals if order.order_id in new}
-        self._announced([announcement(order) for order in fresh.values()])
+        once = {order.order_id: (order, buyer) for order, buyer in arrivals}
+        announced = [announcement(order) for order, _ in once.values()]
+        arrays = rows.inserted(list(once.values()), announced)
+        new = {row["order_id"] for row in await self._pool.fetch(self._queries.insert_orders, *arrays)}
+        self._announced([each for each in announced if each.order_id in new])
         return new
 
     async def advance(self, change: Change) -> Order:
