@@ -28,6 +28,7 @@ _PUBLIC = frozenset(
     }
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MAX_PENDING_CALLS = 100_000
 # gRPC itself refuses what is larger, without our details; the gap is refused by name.
 _HARD_LIMIT_FACTOR = 4
 
@@ -164,6 +165,10 @@ def _options(settings: CommonSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 0),
+        # A crowd that calls at once waits for this process to come round to it. gRPC itself would begin to
+        # cancel calls beyond 1000 that wait, without a word of why; limits of ours refuse by name.
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         # Streams that nobody reads any more are found out.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),

@@ -3,6 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from catraca.notifier.v1 import notifier_pb2
+
 if TYPE_CHECKING:
     from tests.integration.notifier.conftest import Checkout, Notifiers
 
@@ -111,3 +113,20 @@ async def test_a_message_that_is_no_order_disturbs_nobody(
     await checkout.js.publish(f"{subject}.broken", b"\xff", headers={"Catraca-Version": "1"})
     await checkout.decide(sale_id, "ana", "order")
     await told.until(lambda: told.versions["ana"] == {"order": 1})
+
+
+async def test_a_crowd_that_subscribes_at_once_is_told(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    client = notifiers.client(await notifiers.start())
+    await checkout.decide(sale_id, "ana", "order")
+    headers = client.headers("ana", "buyer")
+    request = notifier_pb2.SubscribeRequest(sale=sale_id)
+
+    streams = [client.stub.Subscribe(request, metadata=headers) for _ in range(2000)]
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*(stream.read() for stream in streams))
+    for stream in streams:
+        stream.cancel()
+
+    assert all(answer.update.order.order_id == "order" and answer.caught_up for answer in answers)
