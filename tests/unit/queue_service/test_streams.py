@@ -1,0 +1,177 @@
+"""What a watcher hears: changes at once, a heartbeat in silence, an end when the place or sale is over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from services.kit.errors import Refusal
+from services.queue.config import Settings
+from services.queue.rpc import QueueServicer
+from services.queue.states import Availability, Entry, Phase, PlaceState, PlaceView, Standing, Turn
+from services.queue.unary import Seen
+from services.queue.watchers import Watcher, Watchers
+
+STANDING = Standing(
+    phase=Phase.OPEN,
+    now_ms=1000,
+    serving=0,
+    joined=10,
+    cohort=0,
+    key=b"k",
+    availability=Availability.SELLING,
+    revision=1,
+    lobby_opens_ms=0,
+    opens_ms=0,
+    closes_ms=9000,
+)
+BUYER = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+
+class FakeHub:
+    """A hub whose standing the test sets."""
+
+    sale = "a-sale"
+
+    def __init__(self) -> None:
+        self.standing = STANDING
+        self.draining = False
+        self.watchers = Watchers(lambda entry, standing: entry.index, near=2)
+
+    def step(self, now: Standing) -> None:
+        before, self.standing = self.standing, now
+        self.watchers.step(before, now)
+
+    def check(self) -> None:
+        if self.draining:
+            raise Refusal("UNAVAILABLE")
+
+
+class FakeUnary:
+    """The stores as the heartbeat reads them."""
+
+    def __init__(self) -> None:
+        self.view: PlaceView | None = None
+        self.reads = 0
+
+    async def read(self, sale: str, buyer: bytes) -> Seen:
+        self.reads += 1
+        if self.view is None:
+            raise Refusal("UNAVAILABLE")
+        return Seen(self.view, STANDING)
+
+
+class Stream:
+    """One Watch, message by message."""
+
+    def __init__(self, *, heartbeat_s: float, place: int = 5) -> None:
+        self.hub, self.unary = FakeHub(), FakeUnary()
+        common = {
+            name: cast(Any, "x")
+            for name in (
+                "redis_url",
+                "nats_url",
+                "oidc_issuer",
+                "jwks_url",
+                "buyer_hash_key_file",
+                "service_token_file",
+                "inventory_target",
+                "checkout_target",
+                "admission_key_file",
+            )
+        }
+        settings = Settings(**common, heartbeat_s=heartbeat_s)
+        nothing = cast(Any, None)
+        servicer = QueueServicer(settings, nothing, cast(Any, self.unary), nothing, nothing, nothing)
+        self.watcher = Watcher(BUYER, Entry(place, 0))
+        self.hub.watchers.add(self.watcher, STANDING)
+        self._steps: AsyncIterator[Any] = servicer._steps(cast(Any, self.hub), self.watcher)
+
+    async def next(self) -> tuple[PlaceView, Standing, bool]:
+        async with asyncio.timeout(5):
+            heard: tuple[PlaceView, Standing, bool] = await anext(self._steps)
+            return heard
+
+    async def silent(self) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(self._steps)
+
+    async def ends(self) -> None:
+        with pytest.raises(StopAsyncIteration):
+            await self.next()
+
+
+async def test_changes_are_told_at_once_until_the_place_is_over() -> None:
+    stream = Stream(heartbeat_s=15)
+    view, _, beat = await stream.next()
+    assert (view.state, view.ahead, beat) == (PlaceState.WAITING, 5, False)
+
+    stream.hub.step(replace(STANDING, serving=4))
+    view, _, beat = await stream.next()
+    assert (view.ahead, beat) == (1, False)
+
+    called = replace(STANDING, serving=6)
+    stream.hub.step(called)
+    stream.hub.watchers.take_turn(BUYER, 5, Turn(PlaceState.CALLED, left=4, ends_ms=8000), called)
+    view, _, _ = await stream.next()
+    assert view.state is PlaceState.CALLED
+
+    stream.hub.watchers.take_turn(BUYER, 5, Turn(PlaceState.FINISHED), called)
+    view, _, _ = await stream.next()
+    assert view.state is PlaceState.FINISHED
+    await stream.ends()
+
+
+async def test_silence_is_broken_by_a_heartbeat_that_says_so() -> None:
+    stream = Stream(heartbeat_s=0.2)
+    first, _, _ = await stream.next()
+
+    again, _, beat = await stream.next()
+
+    assert beat
+    assert again == first
+    assert stream.unary.reads == 1
+
+
+async def test_a_place_given_up_elsewhere_is_noticed_with_the_heartbeat() -> None:
+    stream = Stream(heartbeat_s=0.2)
+    await stream.next()
+    stream.unary.view = PlaceView(PlaceState.LEFT, Entry(5, 0, left=True), 5, None)
+
+    view, _, beat = await stream.next()
+
+    assert (view.state, beat) == (PlaceState.LEFT, False)
+    await stream.ends()
+
+
+async def test_the_end_of_the_sale_ends_the_stream() -> None:
+    stream = Stream(heartbeat_s=15)
+    await stream.next()
+
+    stream.hub.step(replace(STANDING, phase=Phase.CLOSED))
+
+    _, standing, _ = await stream.next()
+    assert standing.phase is Phase.CLOSED
+    await stream.ends()
+
+
+async def test_a_drain_sends_the_watcher_elsewhere() -> None:
+    stream = Stream(heartbeat_s=15)
+    await stream.next()
+    stream.hub.draining = True
+    stream.hub.watchers.wake_all()
+
+    with pytest.raises(Refusal, match="UNAVAILABLE"):
+        await stream.next()
+
+
+async def test_a_far_place_is_not_told_of_every_step() -> None:
+    stream = Stream(heartbeat_s=15)
+    await stream.next()
+
+    stream.hub.step(replace(STANDING, serving=1))
+
+    await stream.silent()
