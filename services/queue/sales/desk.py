@@ -179,6 +179,8 @@ class Desk:
         if rules.has_draw(sale.spec):
             sale.draw_commitment = await self._draws.commitment(sale.sale)
         sale.revision = await self._store.write(sale, revision)
+        # Whoever asks here next reads what was written.
+        await self._known.latest(sale.sale)
         log.info("sale_defined", sale=sale.sale, revision=sale.revision, paused=sale.spec.paused)
         return sale
 
