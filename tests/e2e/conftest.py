@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from local.client import Buyer, Connection, Organiser, Targets
 from local.discovery import RunningStack
+from local.issuer.tokens import Minter
 from local.stack import Stack
 
 PATIENCE_S = 30.0
@@ -26,8 +28,11 @@ PATIENCE_S = 30.0
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Every server and service, healthy. Tests that kill a part restart it before they end."""
-    async with Stack(tmp_path_factory.mktemp("stack")) as running:
+    """Every server and service, healthy. Tests that kill a part restart it before they end.
+
+    Two processes of the queue, so that a leader always has somebody who would take its place.
+    """
+    async with Stack(tmp_path_factory.mktemp("stack"), replicas={"queue": 2}) as running:
         yield running
 
 
@@ -37,24 +42,34 @@ def running(stack: Stack) -> RunningStack:
     return stack.running
 
 
-@pytest.fixture
-async def house(running: RunningStack) -> AsyncIterator["House"]:
+@pytest.fixture(scope="session")
+async def house(stack: Stack) -> AsyncIterator["House"]:
     """A connection to the running stack, with sales, buyers and waiting made short."""
-    async with Connection(Targets(**running.targets)) as connection:
-        yield House(running, connection)
+    async with Connection(Targets(**stack.running.targets)) as connection:
+        yield House(stack, connection)
 
 
 @dataclass
 class House:
     """Defines sales and makes buyers; waits for what must come."""
 
-    running: RunningStack
+    stack: Stack
     at: Connection
 
     @property
+    def running(self) -> RunningStack:
+        """Addresses, keys and a token minter of the stack."""
+        return self.stack.running
+
+    @cached_property
+    def minter(self) -> Minter:
+        """Makes tokens that the services accept. Loading its key takes a while, so it is kept."""
+        return self.running.minter()
+
+    @cached_property
     def organiser(self) -> Organiser:
         """Defines sales, and may look at the ledger."""
-        return Organiser(self.at, self.running.minter().mint("org", roles=["organiser", "service"]))
+        return Organiser(self.at, self.minter.mint("org", roles=["organiser", "service"]))
 
     async def sale(
         self,
@@ -98,7 +113,7 @@ class House:
     def buyer(self, sale: str, subject: str = "", **token: Any) -> Buyer:
         """A buyer with a token of their own; `token` goes to the minter."""
         who = subject or f"someone-{secrets.token_hex(5)}"
-        return Buyer(self.at, sale, self.running.minter().mint(who, **token))
+        return Buyer(self.at, sale, self.minter.mint(who, **token))
 
     async def called(self, buyer: Buyer) -> queue.Place:
         """Wait until the buyer is called, on the buyer's own stream."""
