@@ -68,12 +68,15 @@ async def consume(
     batch: int = 256,
     max_tries: int = 20,
     ack_wait_s: float = 30.0,
+    max_pending: int | None = None,
 ) -> None:
     """Hand the stream's messages to the handler in batches, until cancelled.
 
     Replicas with the same `durable` share the messages. A message is delivered until it is acknowledged, so a
     handler must take one twice. What its outcome says happens to each message; a handler that raises had no
     fault with the messages (its store is down): all of them come again, later and for as long as it takes.
+    `max_pending` is how many may be delivered and not done, those that wait to come again included: where some
+    wait long, a bound would stop all others. −1 is no bound.
     """
     worker = _Worker(js, stream, durable, handler, max_tries, ack_wait_s)
     config = ConsumerConfig(
@@ -83,7 +86,7 @@ async def consume(
         ack_wait=ack_wait_s,
         filter_subject=subject,
         max_deliver=-1,
-        max_ack_pending=max(1000, 8 * batch),
+        max_ack_pending=max(1000, 8 * batch) if max_pending is None else max_pending,
     )
     while True:
         pull = Pull(js, stream, durable, batch)

@@ -29,6 +29,7 @@ log = get_logger(__name__)
 STREAM = "INTAKE"
 DURABLE = "checkout-intake"
 UNLIMITED = 2**31
+NO_BOUND = -1
 UNKNOWN_SALE_S = 1.0
 
 Outcome = Again | Poison | None
@@ -80,7 +81,14 @@ class IntakeWorker:
     async def run(self, js: JetStreamContext) -> None:
         """Work until cancelled."""
         await consume(
-            js, STREAM, DURABLE, self.handle, batch=self._settings.intake_batch, max_tries=UNLIMITED
+            js,
+            STREAM,
+            DURABLE,
+            self.handle,
+            batch=self._settings.intake_batch,
+            max_tries=UNLIMITED,
+            # The orders of a paced sale wait by the thousand and must not stop those of the others.
+            max_pending=NO_BOUND,
         )
 
     async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:

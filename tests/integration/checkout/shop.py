@@ -213,6 +213,7 @@ class Shop:
             subject=f"catraca.intake.{sale}.>",
             batch=self.tuning.intake_batch,
             max_tries=intake_worker.UNLIMITED,
+            max_pending=intake_worker.NO_BOUND,
         )
 
     # ---- what a buyer does ----
