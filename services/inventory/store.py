@@ -22,7 +22,6 @@ log = get_logger(__name__)
 
 SERVICE = "inventory"
 REFUSED_FOR_S = 1.0
-BEFORE_THE_FIRST = Epoch(number=0, loaded=False, revision=0, at_ms=0)
 LUA = Path(__file__).parent / "lua"
 KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out")
 """The keys of a sale that every run names; two for each section follow."""
@@ -186,9 +185,8 @@ class Store:
     async def _epoch(self, sale: str) -> Epoch:
         epoch = await self._epochs.current(SERVICE, sale)
         if epoch is None:
-            # Where another process is faster, its epoch is the one; nobody may begin a second.
-            epoch = await self._epochs.create(SERVICE, sale, BEFORE_THE_FIRST)
-            epoch = epoch or await self._epochs.current(SERVICE, sale)
+            # Where another process is faster, its epoch is the one.
+            epoch = await self._epochs.first(SERVICE, sale) or await self._epochs.current(SERVICE, sale)
         if epoch is None:
             raise Refusal("UNAVAILABLE")
         return epoch

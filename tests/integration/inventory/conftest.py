@@ -103,6 +103,12 @@ class Replica:
         )
         return list(answer.results)
 
+    async def load(self, sale: str, revision: int) -> None:
+        """Has the replica take in a definition."""
+        request = pb.LoadRequest(sale=sale, revision=revision)
+        answer = await self.ledger.Load(request, metadata=self.as_("queue", "service"))
+        assert answer.revision >= revision
+
     async def hold(
         self, sale: str, subject: str, hold_id: str, *items: pb.HoldItem, token: str = ""
     ) -> pb.Hold:
@@ -225,11 +231,13 @@ Define = Callable[..., Awaitable[int]]
 
 @pytest.fixture
 def define(js: JetStreamContext, sale_id: str) -> Define:
-    """Stores the test's sale as SaleService does; answers its revision."""
+    """Stores the test's sale, and has replicas load it, as SaleService does; answers its revision."""
 
-    async def store(made: sale_pb2.SaleSpec, phase: int = 0) -> int:
+    async def store(made: sale_pb2.SaleSpec, *replicas: Replica, phase: int = 0) -> int:
         sale = sale_pb2.Sale(sale=sale_id, spec=made, phase=phase)
-        return (await js.publish(kv_subject("sales", sale_id), sale.SerializeToString())).seq
+        revision = (await js.publish(kv_subject("sales", sale_id), sale.SerializeToString())).seq
+        await asyncio.gather(*(replica.load(sale_id, revision) for replica in replicas))
+        return revision
 
     return store
 

@@ -36,7 +36,7 @@ async def counts(replica: Replica, sale: str) -> sale_pb2.SaleCounts:
 
 
 async def test_a_buyer_holds_and_gives_back(replica: Replica, define: Define, sale_id: str) -> None:
-    await define(spec(floor=10))
+    await define(spec(floor=10), replica)
     two = pb.HoldItem(section="floor", ticket_type="half", quantity=2)
 
     hold = await replica.hold(sale_id, "ana", "hold-0001", two)
@@ -62,7 +62,7 @@ async def test_a_buyer_holds_and_gives_back(replica: Replica, define: Define, sa
 async def test_an_admission_opens_a_turn(
     replica: Replica, shared_replicas: Replicas, define: Define, sale_id: str
 ) -> None:
-    await define(spec(line=True, floor=10))
+    await define(spec(line=True, floor=10), replica)
     callee = pb.Callee(place=0, buyer=shared_replicas.buyer("ana"), joined_at_ms=1)
     (called,) = await replica.apply(sale_id, pb.Command(call=pb.CallCommand(to=1, callees=[callee])))
     token = shared_replicas.admission(sale_id, "ana", 0)
@@ -82,7 +82,7 @@ async def test_an_admission_opens_a_turn(
 
 
 async def test_availability_counts_every_section(replica: Replica, define: Define, sale_id: str) -> None:
-    await define(spec(floor=10, balcony=5))
+    await define(spec(floor=10, balcony=5), replica)
     await replica.hold(sale_id, "ana", "hold-0001", pb.HoldItem(section="balcony", quantity=3))
 
     answer = await replica.inventory.GetAvailability(
@@ -127,9 +127,8 @@ BAD_HOLDS = [
 async def test_a_bad_hold_is_named(
     replica: Replica, define: Define, sale_id: str, changes: dict[str, object], word: str
 ) -> None:
-    await define(spec(floor=10))
+    await define(spec(floor=10), replica)
     good: dict[str, object] = {"sale": sale_id, "hold_id": "hold-0001", "items": [FLOOR]}
-    # The definition has arrived once a good call was answered.
     await replica.hold(sale_id, "bia", "hold-0001", FLOOR)
 
     request = pb.HoldRequest(**(good | changes))
@@ -140,7 +139,7 @@ async def test_a_bad_hold_is_named(
 
 
 async def test_who_may_not_is_told(replica: Replica, define: Define, sale_id: str) -> None:
-    await define(spec())
+    await define(spec(), replica)
     apply = pb.ApplyRequest(sale=sale_id)
     hold = pb.HoldRequest(sale=sale_id, hold_id="hold-0001", items=[FLOOR])
 
@@ -160,7 +159,7 @@ async def test_who_may_not_is_told(replica: Replica, define: Define, sale_id: st
 async def test_the_phase_is_told(replica: Replica, define: Define, sale_id: str) -> None:
     later = spec()
     later.window.opens_at.seconds += 60
-    await define(later)
+    await define(later, replica)
 
     refusal = await refused(replica.hold(sale_id, "ana", "hold-0001", FLOOR))
 
@@ -173,7 +172,7 @@ async def test_the_phase_is_told(replica: Replica, define: Define, sale_id: str)
 async def test_one_bad_command_does_not_stop_the_others(
     replica: Replica, define: Define, sale_id: str
 ) -> None:
-    await define(spec(floor=3))
+    await define(spec(floor=3), replica)
     good = [
         pb.Command(
             claim=pb.ClaimCommand(order_id=buyer(f"order {number}"), buyer=buyer("ana"), items=[FLOOR])
@@ -205,7 +204,7 @@ async def test_one_bad_command_does_not_stop_the_others(
 
 
 async def test_a_stream_answers_each_request(replica: Replica, define: Define, sale_id: str) -> None:
-    await define(spec(floor=3))
+    await define(spec(floor=3), replica)
     claim = pb.Command(claim=pb.ClaimCommand(order_id=buyer("order"), buyer=buyer("ana"), items=[FLOOR]))
     stream = replica.ledger.ApplyStream(metadata=replica.as_("checkout", "service"))
     answers = []
@@ -220,7 +219,7 @@ async def test_a_stream_answers_each_request(replica: Replica, define: Define, s
 
 
 async def test_too_many_commands_are_refused(replica: Replica, define: Define, sale_id: str) -> None:
-    await define(spec())
+    await define(spec(), replica)
     looks = [pb.Command(look=pb.LookCommand(buyer=buyer("ana")))] * 1001
 
     refusal = await refused(replica.apply(sale_id, *looks))
@@ -232,7 +231,7 @@ async def test_too_many_commands_are_refused(replica: Replica, define: Define, s
 async def test_ten_race_for_the_last_two(
     replica: Replica, other_replica: Replica, define: Define, sale_id: str
 ) -> None:
-    await define(spec(floor=2))
+    await define(spec(floor=2), replica, other_replica)
 
     async def try_to_hold(number: int) -> str:
         where = (replica, other_replica)[number % 2]
@@ -252,7 +251,7 @@ async def test_ten_race_for_the_last_two(
 async def test_two_replicas_never_give_a_unit_twice(
     replica: Replica, other_replica: Replica, define: Define, sale_id: str
 ) -> None:
-    await define(spec(floor=300, balcony=200))
+    await define(spec(floor=300, balcony=200), replica, other_replica)
 
     async def orders(where: Replica, name: str) -> list[pb.Result]:
         """Claims, holds and commits for 200 buyers, each command of a batch followed by the next."""
@@ -280,7 +279,7 @@ async def test_two_replicas_never_give_a_unit_twice(
 async def test_units_come_back_by_themselves(replica: Replica, define: Define, sale_id: str) -> None:
     short = spec(floor=1)
     short.holds.duration.FromMilliseconds(300)
-    await define(short)
+    await define(short, replica)
     await replica.hold(sale_id, "ana", "hold-0001", FLOOR)
     gone = await refused(replica.hold(sale_id, "bia", "hold-0001", FLOOR))
 
