@@ -75,8 +75,8 @@ async def consume(
     Replicas with the same `durable` share the messages. A message is delivered until it is acknowledged, so a
     handler must take one twice. What its outcome says happens to each message; a handler that raises had no
     fault with the messages (its store is down): all of them come again, later and for as long as it takes.
-    `max_pending` is how many may be delivered and not done, those that wait to come again included: where some
-    wait long, a bound would stop all others. −1 is no bound.
+    `max_pending` is how many may be delivered and not done, those that wait to come again included: a bound
+    would stop all others where some wait long. −1 is no bound.
     """
     worker = _Worker(js, stream, durable, handler, max_tries, ack_wait_s)
     config = ConsumerConfig(
