@@ -41,14 +41,15 @@ OnChange = Callable[[Definition], Awaitable[None] | None]
 
 
 class Definitions:
-    """Follows the bucket. `start` returns once everything that stood then is known."""
+    """Follows the bucket. `start` returns once everything that stood then is known and told."""
 
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
         self._known: dict[str, Definition] = {}
         self._callbacks: list[OnChange] = []
         self._changed = asyncio.Condition()
-        self._task: asyncio.Task[None] | None = None
+        self._untold: asyncio.Queue[Definition] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         follower = Follower(self._js, STREAM, [f"{PREFIX}>"], start="last_per_subject")
@@ -58,13 +59,16 @@ class Definitions:
             batch = await follower.next_batch()
             left -= len(batch)
             await self._take(batch)
-        self._task = asyncio.create_task(self._follow(follower), name="definitions")
+        self._tasks = [
+            asyncio.create_task(self._tell(), name="definitions-told"),
+            asyncio.create_task(self._follow(follower), name="definitions"),
+        ]
+        await self._untold.join()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def get(self, sale: str) -> Definition:
         """The definition as it is known here, of an archived sale too. Raises Refusal SALE_NOT_FOUND."""
@@ -126,11 +130,18 @@ class Definitions:
             if known is not None and known.revision >= definition.revision:
                 continue
             self._known[definition.sale.sale] = definition
-            await self._tell(definition)
+            self._untold.put_nowait(definition)
         async with self._changed:
             self._changed.notify_all()
 
-    async def _tell(self, definition: Definition) -> None:
+    async def _tell(self) -> None:
+        """Call back in order, apart from whoever happened to read a definition first."""
+        while True:
+            definition = await self._untold.get()
+            await self._call_back(definition)
+            self._untold.task_done()
+
+    async def _call_back(self, definition: Definition) -> None:
         for callback in self._callbacks:
             try:
                 outcome = callback(definition)

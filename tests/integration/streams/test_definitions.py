@@ -71,6 +71,9 @@ async def test_changes_are_followed_and_told_in_order(
     for title in "abc":
         revision = await put(js, sale_id, title, revision)
         assert (await asyncio.wait_for(definitions.at_least(sale_id, revision), 5)).sale.spec.title == title
+    async with asyncio.timeout(5):
+        while len(told) < 3:
+            await asyncio.sleep(0.01)
     assert told == ["a", "b", "c"]
 
 
