@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from services.checkout.messages import Announcement
@@ -144,7 +143,7 @@ def _order_row(change: Change) -> tuple[Any, ...]:
         after.reason,
         after.version,
         after.ends_as,
-        _json(after.units),
+        None if after.units is before.units else _json(after.units),
         after.amount,
         after.held_at_ms,
         after.updated_at_ms,
@@ -206,4 +205,4 @@ def _provider(order: Order) -> str:
 
 
 def _json(values: Sequence[Item] | Sequence[Unit]) -> str:
-    return json.dumps([asdict(value) for value in values], separators=(",", ":"))
+    return json.dumps([{name: getattr(value, name) for name in value.__slots__} for value in values])

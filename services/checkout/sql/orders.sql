@@ -38,7 +38,7 @@ announced as (
 select order_id from inserted;
 
 -- name: advance_orders
--- Moves orders, each with its payment, its tickets, the webhook that caused it and its new state for
+-- Moves orders (units stay where they are null), each with its payment, its tickets, the webhook that caused it and its new state for
 -- publication: all of one order's parts, or none. Returns the orders that were moved.
 with wanted as (
     select * from unnest(
@@ -52,9 +52,9 @@ with wanted as (
 moved as (
     update orders.orders o set
         state = w.state, reason = w.reason, version = w.version, revision = o.revision + 1, ends_as = w.ends_as,
-        units = w.units, amount = w.amount, held_at_ms = w.held_at_ms, updated_at_ms = w.updated_at_ms,
-        pay_until_ms = w.pay_until_ms, pin_until_ms = w.pin_until_ms, owes_units = w.owes_units,
-        due_at_ms = w.due_at_ms, sweeps = 0
+        units = coalesce(w.units, o.units), amount = w.amount, held_at_ms = w.held_at_ms,
+        updated_at_ms = w.updated_at_ms, pay_until_ms = w.pay_until_ms, pin_until_ms = w.pin_until_ms,
+        owes_units = w.owes_units, due_at_ms = w.due_at_ms, sweeps = 0
     from wanted w
     where o.order_id = w.order_id and o.state = w.from_state and o.revision = w.from_revision
     returning o.order_id, o.sale
@@ -69,8 +69,8 @@ paid as (
     insert into payments.payments
         (order_id, provider, session_id, url, state, amount, currency, pay_until_ms, declines)
     select p.* from unnest(
-        $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::bigint[], $27::text[], $28::bigint[],
-        $29::integer[]
+        $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::bigint[], $27::text[],
+        $28::bigint[], $29::integer[]
     ) as p (order_id, provider, session_id, url, state, amount, currency, pay_until_ms, declines)
     join moved using (order_id)
     on conflict (order_id) do update set state = excluded.state, declines = excluded.declines
