@@ -11,6 +11,7 @@ from services.kit.definitions import Definitions
 from services.kit.errors import Refusal
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
+from services.kit.tasks import stop
 from services.notifier.config import Settings
 from services.notifier.rpc import NotifierServicer
 from services.notifier.store import LiveNews, Snapshots
@@ -43,8 +44,7 @@ async def main(settings: Settings) -> None:
         async with asyncio.TaskGroup() as tasks:
             workers = [tasks.create_task(follow(news, streams)), tasks.create_task(reader.run())]
             await server.serve(NAME, settings, [service], on_drain=streams.drain)
-            for worker in workers:
-                worker.cancel()
+            await stop(*workers)
     await definitions.close()
     await nc.close()
 

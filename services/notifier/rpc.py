@@ -1,7 +1,6 @@
 """gRPC in, domain out: opens streams, reads what a BFF adds and drops, and writes updates."""
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -13,6 +12,7 @@ from google.protobuf.message import DecodeError
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_for, buyer_of, caller
 from services.kit.logs import get_logger
+from services.kit.tasks import stop
 from services.notifier.config import Settings
 from services.notifier.rules import Batch, buyer_key
 from services.notifier.streams import OpenStream, Streams, too_many
@@ -61,10 +61,11 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
             async for batch in self._batches(stream, at_most=self._settings.max_updates_per_message):
                 yield _many_buyers(batch, stream.mailbox.subjects)
         finally:
-            reading.cancel()
-            self._streams.close(stream)
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            try:
+                await stop(reading)
+            finally:
+                # Last, so that nothing is added to a stream that nobody will close again.
+                self._streams.close(stream)
 
     async def _batches(self, stream: OpenStream, at_most: int) -> AsyncIterator[Batch | None]:
         """What to send, for ever; None for a heartbeat."""
