@@ -1,15 +1,17 @@
 """The port to inventory's promise ledger: calling, looking at turns, ending them. Looks are batched."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc.aio
 from catraca.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
 from services.kit.batcher import Batcher, PerKey
-from services.kit.errors import Refusal
+from services.kit.errors import Refusal, refusal_for
 from services.queue.states import PlaceState, Turn
+
+A = TypeVar("A")
 
 # What one Apply may carry.
 COMMANDS_PER_APPLY = 1000
@@ -96,7 +98,7 @@ class GrpcLedger:
         for start in range(0, len(commands), COMMANDS_PER_APPLY):
             part = commands[start : start + COMMANDS_PER_APPLY]
             request = inventory_pb2.ApplyRequest(sale=sale, commands=part)
-            answer = await self._stub.Apply(request, timeout=self._deadline_s)
+            answer = await _answered(self._stub.Apply(request, timeout=self._deadline_s))
             if len(answer.results) != len(part):
                 raise Refusal("UNAVAILABLE")
             results.extend(answer.results)
@@ -130,11 +132,22 @@ class GrpcLedger:
     async def state(self, sale: str) -> LedgerState:
         """The ledger as it stands."""
         request = inventory_pb2.GetLedgerRequest(sale=sale)
-        return ledger_of((await self._stub.GetLedger(request, timeout=self._deadline_s)).ledger)
+        return ledger_of((await _answered(self._stub.GetLedger(request, timeout=self._deadline_s))).ledger)
 
     def forget(self, sale: str) -> None:
         """Lets go of what is kept for an archived sale."""
         self._looks.drop(sale)
+
+
+async def _answered(call: Awaitable[A]) -> A:
+    """The call's answer. Raises what it was refused with as a Refusal."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        refusal = refusal_for(error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def turn_of(result: inventory_pb2.Result) -> Turn:

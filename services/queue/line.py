@@ -106,18 +106,21 @@ class Line:
         self._definition_of(sale)
         entries, standing = await self._store.leave(sale, buyers)
         views: list[View] = []
-        called: list[tuple[str, int]] = []
+        called: dict[int, tuple[str, int]] = {}
         for buyer, entry in zip(buyers, entries, strict=True):
             if entry is None:
                 views.append(Refusal("NOT_IN_LINE", sale=sale))
                 continue
             place = self.place(sale, entry, standing)
             if place is not None and rules.is_called(place, standing):
-                called.append((to_text(buyer), place))
+                called[len(views)] = (to_text(buyer), place)
             views.append(rules.view(entry, place, standing, None))
         if called:
-            # Leaving again does this again: a ledger that did not answer is told then.
-            await self._ledger.lapse(sale, called)
+            try:
+                await self._ledger.lapse(sale, list(called.values()))
+            except Refusal as refusal:
+                # They have left all the same; leaving again tells the ledger again.
+                views = [refusal if position in called else view for position, view in enumerate(views)]
         return Answers(views, standing)
 
     async def enter(self, sale: str, buyers: Sequence[bytes]) -> list[queue_pb2.Admission | Refusal]:

@@ -1,6 +1,7 @@
 """Brings each sale's definition into the line's store, and keeps its loops running until it is archived."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from nats.js import JetStreamContext
@@ -134,7 +135,8 @@ class Loader:
                 definition = self._definitions.get(sale)
                 if definition.archived:
                     return
-                await self._load_until_it_works(sale, definition.revision)
+                if not await self._loaded(sale, definition.revision):
+                    continue
                 leader.wake()
                 if not loops:
                     loops = self._start(sale, leader, with_line=rules.has_line(definition.sale))
@@ -157,16 +159,20 @@ class Loader:
         async with self._stock.listening(sale, lambda _changes: leader.wake()):
             await leader.run()
 
-    async def _load_until_it_works(self, sale: str, revision: int) -> None:
+    async def _loaded(self, sale: str, revision: int) -> bool:
+        """Loads until it works; False if another definition came in the meantime."""
         pause_s = 0.0
-        while True:
+        while not self._changed[sale].is_set():
             try:
                 await self.load(sale, revision)
-                return
+                return True
             except Exception as error:
                 refusal = refusal_for(error)
                 if pause_s == 0.0:
                     word = refusal.word if refusal else "INTERNAL"
                     log.warning("loading_waits", sale=sale, word=word, exc_info=refusal is None)
                 pause_s = min(max(RETRY_S[0], 2 * pause_s), RETRY_S[1])
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed[sale].wait()
+        return False

@@ -15,6 +15,7 @@ from services.queue.watchers import Watchers
 from services.queue.workers.stock import Changes, StockNews
 
 BACKOFF_S = 1.0
+READY_S = 5.0
 # A sale whose last watcher left is read on for a while: watchers come back.
 LINGER_S = 5.0
 
@@ -49,10 +50,14 @@ class Hub:
         return self._standing
 
     async def ready(self) -> None:
-        """Waits for the first standing; the caller's deadline bounds it."""
-        while self._standing is None:
-            await self.stepped.wait()
-            self.check()
+        """Waits for the first standing. Raises Refusal UNAVAILABLE if it does not come soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                while self._standing is None:
+                    await self.stepped.wait()
+                    self.check()
+        if self._standing is None:
+            raise Refusal("UNAVAILABLE")
 
     def check(self) -> None:
         """Raises Refusal UNAVAILABLE once this process is draining: the client opens its stream elsewhere."""

@@ -102,7 +102,8 @@ class QueueServiceServicer:
     def Join(self, request, context):
         """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
         enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
-        leaving, the new place is at the end (before the freeze: the same index).
+        leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
+        while the buyer has less than the sale's limit; at the limit the finished place is answered.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -41,7 +41,8 @@ class QueueServiceStub:
     Join: _grpc.UnaryUnaryMultiCallable[_queue_pb2.JoinRequest, _queue_pb2.JoinResponse]
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
-    leaving, the new place is at the end (before the freeze: the same index).
+    leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
+    while the buyer has less than the sale's limit; at the limit the finished place is answered.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]
@@ -88,7 +89,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     Join: _aio.UnaryUnaryMultiCallable[_queue_pb2.JoinRequest, _queue_pb2.JoinResponse]  # type: ignore[assignment]
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
-    leaving, the new place is at the end (before the freeze: the same index).
+    leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
+    while the buyer has less than the sale's limit; at the limit the finished place is answered.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]  # type: ignore[assignment]
@@ -138,7 +140,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_queue_pb2.JoinResponse, _abc.Awaitable[_queue_pb2.JoinResponse]]:
         """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
         enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
-        leaving, the new place is at the end (before the freeze: the same index).
+        leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
+        while the buyer has less than the sale's limit; at the limit the finished place is answered.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
         """
 
