@@ -1,4 +1,4 @@
-"""The loader on real Redis and NATS: definitions reach the store once, in every replica; archiving frees it."""
+"""The loader on real Redis and NATS: definitions reach the store once, in any replica; archiving frees it."""
 
 import asyncio
 import time
