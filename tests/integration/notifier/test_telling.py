@@ -130,3 +130,17 @@ async def test_a_crowd_that_subscribes_at_once_is_told(
         stream.cancel()
 
     assert all(answer.update.order.order_id == "order" and answer.caught_up for answer in answers)
+
+
+async def test_a_bff_subscribes_for_one_buyer_it_names(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    client = notifiers.client(await notifiers.start())
+    await checkout.decide(sale_id, "ana", "order")
+    headers = (*client.headers("bff", "bff"), ("catraca-buyer", "ana"))
+
+    call = client.stub.Subscribe(notifier_pb2.SubscribeRequest(sale=sale_id), metadata=headers)
+    answer = await call.read()
+    call.cancel()
+
+    assert answer.update.order.order_id == "order"
