@@ -16,7 +16,7 @@ from services.inventory.rpc import InventoryService
 from services.inventory.rpc_ledger import LedgerService
 from services.inventory.store import SERVICE, Bounds, Store, key_of
 from services.inventory.workers.loader import Loader
-from services.inventory.workers.relay import Relays
+from services.inventory.workers.relay import Relays, last_published
 from services.inventory.workers.sweeper import Sweeper
 from services.kit import logs
 from services.kit.definitions import Definitions
@@ -48,7 +48,13 @@ class Inventory:
         self._js = js
         self._keep_s = settings.outbox_keep_s
         self.definitions = Definitions(js)
-        self.store = Store(redis, Epochs(js), self.definitions, bounds_of(settings))
+        self.store = Store(
+            redis,
+            Epochs(js),
+            self.definitions,
+            bounds_of(settings),
+            lambda sale: last_published(js, sale),
+        )
         self.relays = Relays(self.store, self._relay)
         self.loader = Loader(self.store, self.relays.start, self._archived)
         self.sweeper = Sweeper(self.store, lambda: self.relays.sales, settings.sweep_ms / 1000)

@@ -1,6 +1,7 @@
 """The same store for the other services: batches of commands in, one result each, in their order."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.inventory.workers.relay import Relays
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal, refusal_for
 from services.kit.identity import caller
+from services.kit.lua import NotLoaded
 
 ROLE = "service"
 PUBLISH_WAIT_S = 5.0
@@ -70,7 +72,9 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         caller(context).need(ROLE)
         rules.check_sale(request.sale)
         if not self._definitions.get(request.sale).archived:
-            await self._store.drop(request.sale, await self._all_published(request.sale))
+            # What is not there was freed before.
+            with contextlib.suppress(NotLoaded):
+                await self._store.drop(request.sale, await self._all_published(request.sale))
         return pb.DropResponse()
 
     async def _all_published(self, sale: str) -> int:

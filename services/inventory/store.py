@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,23 @@ class Bounds:
 class Store:
     """Every sale's promise ledger. Commands of one sale run in the order in which they were submitted."""
 
-    def __init__(self, redis: Redis, epochs: Epochs, definitions: Definitions, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        epochs: Epochs,
+        definitions: Definitions,
+        bounds: Bounds,
+        last_published: Callable[[str], Awaitable[int]],
+    ) -> None:
+        """`last_published` answers the sequence of the last change of a sale that JetStream has."""
         self._redis = redis
         self._epochs = epochs
         self._definitions = definitions
         self._bounds = bounds
+        self._last_published = last_published
         self._script = Script.load(LUA, KEYS)
         self._loaded: dict[str, Loaded] = {}
-        self._broken: dict[str, str] = {}
+        self._broken: dict[str, Refusal] = {}
         self._refused: dict[str, tuple[Refusal, float]] = {}
         self._loading: PerKey[str, asyncio.Lock] = PerKey(lambda _: asyncio.Lock())
         self._batchers: PerKey[str, Batcher[Command, Result]] = PerKey(self._batcher)
@@ -114,10 +123,9 @@ class Store:
     async def _run_some(self, sale: str, commands: Sequence[Command]) -> list[Result]:
         try:
             return await self._run_once(sale, await self.loaded(sale), commands)
-        except WholeBatch as answer:
+        except WholeBatch as told:
             # The store's definition has sections that this process has not heard of yet.
-            async with asyncio.timeout(self._bounds.wait_s):
-                await self._load(await self._definitions.at_least(sale, answer.answer["revision"]))
+            await self._load(await self._later(sale, told.answer["revision"]))
         except NotLoaded:
             # Another process may have filled the store under a later epoch.
             before = self._loaded.pop(sale, None)
@@ -145,7 +153,7 @@ class Store:
         """
         definition = self._definitions.active(sale)
         if sale in self._broken:
-            raise Refusal("SALE_NOT_LOADED", self._broken[sale], sale=sale)
+            raise self._broken[sale]
         loaded = self._loaded.get(sale)
         return loaded if loaded is not None else await self._load_again(definition)
 
@@ -176,7 +184,7 @@ class Store:
             if loaded is not None and loaded.revision >= definition.revision:
                 return loaded
             epoch = await self._epoch(sale)
-            loaded = await self._define(definition, epoch)
+            loaded = await self._define_latest(definition, epoch)
             if not epoch.loaded:
                 await self._epochs.mark_loaded(SERVICE, sale, epoch)
             self._loaded[sale] = loaded
@@ -191,6 +199,20 @@ class Store:
             raise Refusal("UNAVAILABLE")
         return epoch
 
+    async def _define_latest(self, definition: Definition, epoch: Epoch) -> Loaded:
+        """Takes in this definition, or a later one that the store has already."""
+        try:
+            return await self._define(definition, epoch)
+        except WholeBatch as told:
+            sale, answer = definition.sale.sale, told.answer
+            if answer["revision"] < definition.revision:
+                raise Refusal("DEFINITION_FIXED", path=f"sections.{answer['section']}") from None
+            return await self._define(await self._later(sale, answer["revision"]), epoch)
+
+    async def _later(self, sale: str, revision: int) -> Definition:
+        async with asyncio.timeout(self._bounds.wait_s):
+            return await self._definitions.at_least(sale, revision)
+
     async def _define(self, definition: Definition, epoch: Epoch) -> Loaded:
         sale = definition.sale.sale
         content = definition_for_script(definition.sale)
@@ -199,12 +221,15 @@ class Store:
         command = {"op": "define", "revision": definition.revision, "def": content}
         # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
         # not sell it once more.
+        published = await self._last_published(sale)
         results: list[Result] = []
         while not results:
             results = await self._run_once(sale, loaded, [command], create=not epoch.loaded)
         (result,) = results
         if result["word"] not in ("DEFINED", "UNCHANGED"):
             raise refuse_word(result["word"], result.get("detail"))
+        if result["sequence"] < published:
+            raise self.set_broken(sale, published, result["sequence"])
         for callback in self._on_changes:
             callback(sale)
         return loaded
@@ -213,9 +238,12 @@ class Store:
         """The epoch that a loaded sale runs under."""
         return self._loaded[sale].epoch
 
-    def set_broken(self, sale: str, problem: str) -> None:
-        """Refuses the sale's commands from now on: its store is not what was published."""
-        self._broken[sale] = problem
+    def set_broken(self, sale: str, published: int, found: int) -> Refusal:
+        """Refuses the sale's commands from now on: its store lost changes that were published."""
+        log.error("sale_broken", sale=sale, published=published, found=found)
+        problem = f"The sale's store lost changes: {published} were published, it goes on after {found}."
+        self._broken[sale] = Refusal("SALE_NOT_LOADED", problem, sale=sale)
+        return self._broken[sale]
 
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
@@ -228,12 +256,9 @@ class Store:
     async def drop(self, sale: str, published: int) -> None:
         """Frees a settled sale's keys, if every change up to its last is published.
 
-        Freeing again changes nothing. Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE.
+        Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE, and NotLoaded where there is nothing.
         """
-        try:
-            (result,) = await self._run(sale, [{"op": "drop", "published": published}])
-        except NotLoaded:
-            return
+        (result,) = await self._run(sale, [{"op": "drop", "published": published}])
         if result["word"] != "DROPPED":
             raise refuse_word(result["word"], result.get("detail"))
 

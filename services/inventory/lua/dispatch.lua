@@ -32,9 +32,9 @@ if not view.open(envelope) then
 end
 if view.def then
   for _, section in ipairs(view.def.sections) do
-    -- The caller knows an older definition than the store does and did not name all keys.
+    -- The caller knows another definition than the store does and did not name all keys.
     if not keys.units[section.id] then
-      return cmsgpack.pack({ word = 'DEFINITION_BEHIND', revision = view.meta.revision })
+      return cmsgpack.pack({ word = 'DEFINITION_BEHIND', revision = view.meta.revision, section = section.id })
     end
   end
   units.open()

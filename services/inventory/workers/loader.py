@@ -11,6 +11,8 @@ from services.kit.logs import get_logger
 log = get_logger(__name__)
 
 RETRY_S = 1.0
+# Trying these again cannot help; a later definition may.
+NEVER = frozenset({"DEFINITION_INVALID", "DEFINITION_FIXED"})
 
 
 class Loader:
@@ -50,7 +52,7 @@ class Loader:
                 await self._store.load(definition)
             except Refusal as refusal:
                 log.error("sale_refused", sale=sale, word=refusal.word, detail=refusal.metadata)
-                if refusal.word == "DEFINITION_INVALID":
+                if refusal.word in NEVER:
                     self._done(definition)
                 return
             except Exception:

@@ -4,13 +4,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from nats.js import JetStreamContext
+
+from services.inventory import events
 from services.inventory.store import Store
 from services.kit.logs import get_logger
-from services.kit.relay import OutboxBroken, OutboxRelay
+from services.kit.relay import LAST_SEQUENCE_HEADER, OutboxBroken, OutboxRelay
+from services.kit.streams import last_message, stream_of
 
 log = get_logger(__name__)
 
 RESTART_S = 1.0
+
+
+async def last_published(js: JetStreamContext, sale: str) -> int:
+    """Sequence of the last change of a sale that JetStream has; 0 where it has none."""
+    subject = events.SUBJECT.format(sale=sale)
+    last = await last_message(js, stream_of(subject), subject, from_leader=True)
+    return int(last.headers[LAST_SEQUENCE_HEADER]) if last else 0
 
 
 class Relays:
@@ -64,8 +75,7 @@ class Relays:
             try:
                 await self._relays[sale].run()
             except OutboxBroken as broken:
-                log.error("sale_broken", sale=sale, published=broken.published, found=broken.found)
-                self._store.set_broken(sale, f"The sale's store lost changes that were published: {broken}.")
+                self._store.set_broken(sale, broken.published, broken.found)
                 return
             except Exception:
                 log.exception("relay_failed", sale=sale)
