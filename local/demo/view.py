@@ -13,6 +13,7 @@ from local.demo.watch import Picture
 from local.discovery import RunningStack
 
 EVENTS = 10
+AUTHORIZED = '-plaintext -H "authorization: Bearer $TOKEN"'
 BAR_WIDTH = 40
 COLOURS = {"sold": "green", "held": "yellow", "promised": "cyan"}
 
@@ -76,15 +77,17 @@ def line(picture: Picture) -> str:
 def addresses(running: RunningStack, sale: str) -> list[str]:
     """Where everything is, and what to try."""
     targets = "  ".join(f"{name} {target}" for name, target in running.targets.items())
+    bearer = f"Bearer $(cat {running.data}/keys/issuer-secret)"
+    read = "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])'"
     grpcurl = f"grpcurl -plaintext {running.targets['queue']}"
     return [
-        f"gRPC        {targets}",
-        f"sandbox     {running.sandbox_url}    issuer {running.issuer}",
-        f"data, logs  {running.data}",
-        f"look        {grpcurl} list",
-        f"a token     curl -s {running.issuer}/token -d subject=me"
-        f' -H "Authorization: Bearer $(cat {running.data}/keys/issuer-secret)"',
-        f"join        {grpcurl.replace('-plaintext', '-plaintext -H $AUTH')}"
-        f' -d \'{{"sale":"{sale}"}}\' catraca.queue.v1.QueueService/Join',
-        f"a sale      catraca apply --data {running.data} -f sale.yaml",
+        f"gRPC       {targets}",
+        f"HTTP       sandbox provider {running.sandbox_url}  token issuer {running.issuer}",
+        f"logs       {running.data}/logs",
+        f"what is    {grpcurl} list",
+        f'a token    TOKEN=$(curl -s {running.issuer}/token -d subject=me -H "Authorization: {bearer}"'
+        f" | {read})",
+        f'join       {grpcurl.replace("-plaintext", AUTHORIZED)} -d \'{{"sale": "{sale}"}}\''
+        " catraca.queue.v1.QueueService/Join",
+        f"your sale  catraca apply --data {running.data} -f sale.yaml",
     ]
