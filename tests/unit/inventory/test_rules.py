@@ -21,11 +21,9 @@ def call(start: int = 0, **fields: Any) -> pb.Command:
     return pb.Command(call=command)
 
 
+CALLED = {"buyer": BUYER, "place": 3, "joined_at_ms": 5}
 GOOD = [
-    (
-        call(),
-        {"op": "call", "from": 0, "to": 9, "callees": [{"buyer": BUYER, "place": 3, "joined_at_ms": 5}]},
-    ),
+    (call(), {"op": "call", "from": 0, "to": 9, "callees": [CALLED]}),
     (
         call(callees=[pb.Callee(place=3, buyer=BUYER, joined_at_ms=5, want=2)]),
         {"op": "call", "from": 0, "to": 9, "callees": [CALLED | {"want": 2}]},
