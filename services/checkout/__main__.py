@@ -61,7 +61,7 @@ async def main(settings: Settings) -> None:
 
         store = Store(pool)
         ledger = GrpcLedger(channels.channel(settings.inventory_target), settings.ledger_timeout_s)
-        intake = Intake(js, ledger, definitions, admission_keys)
+        intake = Intake(js, ledger, definitions, admission_keys, settings.orders_placing)
         steps = Steps(round(settings.resume_s * 1000))
         saga = Saga(store, ledger, providers, definitions, ticket_key, steps, settings)
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)

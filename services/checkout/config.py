@@ -43,6 +43,9 @@ class Settings(CommonSettings):
         300.0, "Seconds that a webhook's signature may be old: longer and it could be a replay.", minimum=1
     )
 
+    orders_placing: int = setting(
+        5000, "Orders that are being placed at once; more are refused as OVERLOADED.", minimum=1
+    )
     intake_batch: int = setting(256, "Orders that a worker takes on in one batch.", minimum=1, maximum=500)
     orders_in_flight: int = setting(
         500, "Orders that this process leads on at once; beyond, it takes no more on.", minimum=1

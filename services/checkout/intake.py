@@ -42,12 +42,19 @@ class Intake:
     """Accepts orders, and finds those that no worker has seen yet."""
 
     def __init__(
-        self, js: JetStreamContext, ledger: Ledger, definitions: Definitions, admission_keys: KeyRing
+        self,
+        js: JetStreamContext,
+        ledger: Ledger,
+        definitions: Definitions,
+        admission_keys: KeyRing,
+        at_once: int,
     ) -> None:
+        """`at_once` is how many orders may be under way before more are refused."""
         self._js = js
         self._ledger = ledger
         self._definitions = definitions
         self._keys = admission_keys
+        self._room = at_once
 
     async def definition(self, sale: str) -> Definition:
         """The sale's definition. Raises INVALID_FIELD or SALE_NOT_FOUND."""
@@ -68,9 +75,18 @@ class Intake:
         if definition.archived:
             raise Refusal("SALE_ARCHIVED", sale=wish.sale)
         rules.check_request(wish.idempotency_key, wish.items, wish.hold_id)
-        intake = await self._stored(self._asked(buyer, wish, definition))
-        order = order_of(intake, definition.sale.spec.currency)
-        (result,) = await self._ledger.apply(wish.sale, [claim_command(order)])
+        asked = self._asked(buyer, wish, definition)
+        if self._room <= 0:
+            raise Refusal("OVERLOADED")
+        self._room -= 1
+        try:
+            return await self._accept(asked, definition.sale.spec.currency)
+        finally:
+            self._room += 1
+
+    async def _accept(self, asked: OrderIntake, currency: str) -> Order:
+        order = order_of(await self._stored(asked), currency)
+        (result,) = await self._ledger.apply(asked.sale, [claim_command(order)])
         if result.word != "CLAIMED":
             raise refuse_word(result.word, result.detail)
         return order

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from services.checkout import messages, rules
 from services.checkout.breaker import Breaker
@@ -272,9 +272,12 @@ class Saga:
             raise ValueError(f"order {order.order_id} has no payment")
         return self._provider(order.payment.provider), order.payment.session_id
 
-    async def _ask(self, provider: Provider, call: Awaitable[T]) -> T:
-        """Await a provider's answer, and remember whether one came."""
+    async def _ask(self, provider: Provider, call: Coroutine[Any, Any, T]) -> T:
+        """Await a provider's answer and remember whether one came; one that keeps failing is not called."""
         breaker = self._breakers[provider.name]
+        if breaker.wait_s():
+            call.close()
+            raise ProviderUnavailable(f"{provider.name} is left alone for a moment")
         try:
             answer = await call
         except ProviderUnavailable:

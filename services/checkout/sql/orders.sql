@@ -38,8 +38,8 @@ announced as (
 select order_id from inserted;
 
 -- name: advance_orders
--- Moves orders (units stay where they are null), each with its payment, its tickets, the webhook that caused it and its new state for
--- publication: all of one order's parts, or none. Returns the orders that were moved.
+-- Moves orders, each with its payment, its tickets, the webhook that caused it and its new state for
+-- publication: all of one order's parts, or none. Units that are null stay. Returns the orders that were moved.
 with wanted as (
     select * from unnest(
         $1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::jsonb[],

@@ -48,6 +48,7 @@ LOOK_S = 0.02
 class Tuning:
     """The settings that the parts read."""
 
+    orders_placing: int = 1000
     intake_batch: int = 50
     orders_in_flight: int = 200
     unprocessable_tries: int = 2
@@ -186,7 +187,7 @@ class Shop:
         self.providers = {"sandbox": provider}
         self.steps = Steps(round(self.tuning.resume_s * 1000))
         self.store = Store(self.pool)
-        self.intake = Intake(self.js, self.ledger, self.definitions, KeyRing(()))
+        self.intake = Intake(self.js, self.ledger, self.definitions, KeyRing(()), self.tuning.orders_placing)
         self.saga = Saga(
             self.store, self.ledger, self.providers, self.definitions, self.key, self.steps, self.tuning
         )

@@ -212,6 +212,18 @@ async def test_an_order_that_no_row_can_hold_is_kept_as_a_dead_letter(shop_of: S
         assert OrderIntake.FromString(letter.payload) == asked
 
 
+async def test_beyond_what_is_placed_at_once_more_is_refused(shop_of: ShopOf) -> None:
+    async with (await shop_of(tuning=Tuning(orders_placing=3))).open("relay") as shop:
+        outcomes = await asyncio.gather(
+            *(shop.place(f"buyer-{index}") for index in range(8)), return_exceptions=True
+        )
+
+        assert sum(isinstance(each, Order) for each in outcomes) == 3
+        assert {each.word for each in outcomes if isinstance(each, Refusal)} == {"OVERLOADED"}
+        assert await taken_in(shop) == 3
+        await shop.place("buyer-7")
+
+
 async def test_an_archived_sale_takes_no_orders(shop_of: ShopOf) -> None:
     async with (await shop_of()).open() as shop:
         archived = sale_pb2.Sale()
