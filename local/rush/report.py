@@ -12,7 +12,7 @@ SHOWN = 3
 TOLD = {
     "I9": "Who acts within turn and allowance gets it (what buyers were told)",
     "I10": "No hold outside the window or without a promise (what buyers were told)",
-    "I12": "Every order's end was told on its buyer's stream (what buyers were told)",
+    "I12": "Every order's end reached its buyer's stream (what buyers were told)",
 }
 
 

@@ -186,11 +186,12 @@ def failures(report: Mapping[str, Any]) -> list[str]:
 @asynccontextmanager
 async def _ground(stack_folder: Path | None, console: Console) -> AsyncIterator[Ground]:
     """The stack that runs in a folder, or one of our own for this run."""
+    theirs = find(stack_folder) if stack_folder is not None else None
     own = Path(tempfile.mkdtemp(prefix="catraca-rush-"))
     ground: Ground | None = None
     try:
-        if stack_folder is not None:
-            ground = Ground(find(stack_folder), own, is_ours=False)
+        if theirs is not None:
+            ground = Ground(theirs, own, is_ours=False)
             yield ground
         else:
             console.print("Starting Redis, NATS, Postgres and the services …", highlight=False)

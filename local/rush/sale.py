@@ -6,6 +6,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from local.rush.settings import RushSettings
 
+# What the schema allows.
+SHORTEST_HOLD_S = 5.0
+
 # Share of the capacity, and ticket types with prices in cents.
 HOUSE = (
     ("floor", "Floor", 0.60, (("full", 24_000), ("half", 12_000))),
@@ -44,7 +47,7 @@ def spec(settings: RushSettings, title: str, now: float) -> sale.SaleSpec:
         line=sale.Line(kind=sale.LINE_KIND_DRAW, turn_duration=duration(settings.turn_s), rate=settings.rate),
         limits=sale.Limits(per_buyer=settings.limit),
         # Nobody who is within the turn may lose a hold by its time alone.
-        holds=sale.Holds(duration=duration(settings.turn_s)),
+        holds=sale.Holds(duration=duration(max(settings.turn_s, SHORTEST_HOLD_S))),
         payment=sale.Payment(
             window=duration(settings.payment_window_s), grace=duration(settings.grace_s), provider="sandbox"
         ),
