@@ -9,16 +9,13 @@ from typing import Any
 import asyncpg
 import pytest
 from nats.aio.client import Client
-from redis.asyncio import Redis as RedisClient
 
-from local.private import ed25519_key, write_private
+from local.private import ed25519_key, symmetric_keys, write_private
 from local.servers.nats import Nats
 from local.servers.redis import Redis
 from services.checkout.store import Store
-from services.inventory.store import Bounds
-from services.inventory.store import Store as InventoryStore
-from services.kit.definitions import Definitions
-from services.kit.epochs import Epochs
+from services.inventory.__main__ import Inventory
+from services.inventory.config import InventorySettings
 from services.kit.keys import SigningKey, load_signing_key
 from services.kit.redis import connect
 from services.kit.streams import connect_nats, declare
@@ -90,14 +87,6 @@ async def migrated(postgres_url: str) -> str:
     return postgres_url
 
 
-@pytest.fixture
-async def redis(redis_server: Redis) -> AsyncIterator[RedisClient]:
-    """A client of the shared Redis."""
-    client = connect(redis_server.url)
-    yield client
-    await client.aclose()
-
-
 ShopOf = Callable[..., Awaitable[Shop]]
 
 
@@ -113,22 +102,35 @@ def shop_of(sale_id: str, nats: Client, migrated: str, sandbox: Sandbox, key: Si
     return make
 
 
+@pytest.fixture
+async def inventory(redis_server: Redis, nats: Client, tmp_path: Path) -> AsyncIterator[Inventory]:
+    """Inventory's parts in this process, on the shared Redis."""
+    settings = InventorySettings(
+        redis_url=redis_server.url,
+        nats_url="",
+        oidc_issuer="",
+        jwks_url="",
+        buyer_hash_key_file=tmp_path,
+        service_token_file=tmp_path,
+        admission_key_file=symmetric_keys(tmp_path / "admission.json"),
+    )
+    client = connect(redis_server.url)
+    parts = Inventory(settings, client, nats.jetstream())
+    await parts.definitions.start()
+    yield parts
+    await parts.definitions.close()
+    await client.aclose()
+
+
 @pytest.fixture(params=["memory", "inventory"])
-async def shop_on(
-    request: pytest.FixtureRequest, shop_of: ShopOf, nats: Client, redis: RedisClient
-) -> AsyncIterator[ShopOf]:
+def shop_on(request: pytest.FixtureRequest, shop_of: ShopOf, inventory: Inventory) -> ShopOf:
     """As `shop_of`, on the ledger in memory and on inventory's own: one suite for both."""
-    definitions = Definitions(nats.jetstream())
-    await definitions.start()
-    bounds = Bounds(commands=256, pending=10_000, linger_s=0.002, budget=800, wait_s=5)
-    ledger = InventoryLedger(InventoryStore(redis, Epochs(nats.jetstream()), definitions, bounds))
 
     async def make(**options: Any) -> Shop:
         shop = await shop_of(**options)
         if request.param == "memory":
             return shop
-        await definitions.latest(shop.sale.sale)
-        return shop.another(ledger=ledger)
+        await inventory.definitions.latest(shop.sale.sale)
+        return shop.another(ledger=InventoryLedger(inventory.store))
 
-    yield make
-    await definitions.close()
+    return make
