@@ -8,7 +8,7 @@
 -- budget is spent, or where more is due than one run can end, for nothing is judged before all that is due
 -- has ended. The caller runs the rest again.
 --@include keys
-local records, view, changes, units, promises = {}, {}, {}, {}, {}
+local records, view, changes, maps, units, promises = {}, {}, {}, {}, {}, {}
 local rights, claims, holds, expiry, account = {}, {}, {}, {}, {}
 local transitions = {}
 local envelope = cmsgpack.unpack(ARGV[1])
@@ -55,8 +55,8 @@ end
 if view.dropped then
   redis.call('UNLINK', unpack(KEYS))
 else
-  units.test()
   view.flush()
+  maps.flush()
   units.flush()
   changes.flush()
 end

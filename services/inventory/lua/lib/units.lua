@@ -13,8 +13,6 @@ local UNITS_PER_CALL = 1000
 local sections = {}
 local left = {}
 local changed = {}
-local states = {}      -- by section: unit → state, as this run leaves it
-local untested = {}    -- by section: units taken that the store must have as free
 local came_back = {}   -- by section: units freed in this run and not taken again
 local taken_back = {}  -- by section: how many were taken from the list `returned`
 
@@ -63,8 +61,7 @@ local function go_by(def)
   for _, section in ipairs(def.sections) do
     local id = section.id
     def.by_section[id] = section
-    came_back[id], taken_back[id], states[id] = came_back[id] or {}, taken_back[id] or 0, states[id] or {}
-    untested[id] = untested[id] or {}
+    came_back[id], taken_back[id] = came_back[id] or {}, taken_back[id] or 0
   end
 end
 
@@ -158,10 +155,7 @@ function units.hold(line)
   local section, held = sections[line.section], {}
   local price = type_of(line.section, line.ticket_type).price
   for _, unit in ipairs(choose(line.section, line.quantity)) do
-    if states[line.section][unit] == nil then
-      table.insert(untested[line.section], unit)
-    end
-    states[line.section][unit] = HELD
+    maps.move(line.section, unit, FREE, HELD)
     held[#held + 1] = { section = line.section, unit = unit, ticket_type = line.ticket_type, price = price }
   end
   section.held = section.held + line.quantity
@@ -178,13 +172,13 @@ function units.sell(held)
     section.held = section.held - 1
     section.sold = section.sold + 1
     units.under_way = units.under_way - 1
-    states[unit.section][unit.unit] = SOLD
+    maps.move(unit.section, unit.unit, HELD, SOLD)
     changed[unit.section] = true
   end
 end
 
-local function free(unit)
-  states[unit.section][unit.unit] = FREE
+local function free(unit, from)
+  maps.move(unit.section, unit.unit, from, FREE)
   table.insert(came_back[unit.section], unit.unit)
   use(unit.section, unit.ticket_type, -1)
   note(unit.section)
@@ -195,7 +189,7 @@ function units.give_back(held)
   for _, unit in ipairs(held) do
     sections[unit.section].held = sections[unit.section].held - 1
     units.under_way = units.under_way - 1
-    free(unit)
+    free(unit, HELD)
   end
 end
 
@@ -203,7 +197,7 @@ end
 function units.take_back(sold)
   for _, unit in ipairs(sold) do
     sections[unit.section].sold = sections[unit.section].sold - 1
-    free(unit)
+    free(unit, SOLD)
   end
 end
 
@@ -212,45 +206,6 @@ function units.counts(id)
   local section = sections[id]
   return { section = id, capacity = section.capacity, free = free_in(id), held = section.held,
            sold = section.sold, blocked = section.blocked }
-end
-
--- A unit given twice would be sold twice: finding one that is not free stops the run before it writes.
-local function test(id)
-  local gets = {}
-  for place, unit in ipairs(untested[id]) do
-    gets[#gets + 1] = 'GET'
-    gets[#gets + 1] = 'u2'
-    gets[#gets + 1] = '#' .. unit
-    if place % UNITS_PER_CALL == 0 or place == #untested[id] then
-      for _, state in ipairs(redis.call('BITFIELD', keys.units[id], unpack(gets))) do
-        assert(state == FREE, 'the ledger contradicts itself: a unit of ' .. id .. ' is not free')
-      end
-      gets = {}
-    end
-  end
-end
-
-function units.test()
-  for id in pairs(changed) do
-    test(id)
-  end
-end
-
-local function write_states(id)
-  local sets = {}
-  for unit, state in pairs(states[id]) do
-    sets[#sets + 1] = 'SET'
-    sets[#sets + 1] = 'u2'
-    sets[#sets + 1] = '#' .. unit
-    sets[#sets + 1] = state
-    if #sets >= 4 * UNITS_PER_CALL then
-      redis.call('BITFIELD', keys.units[id], unpack(sets))
-      sets = {}
-    end
-  end
-  if #sets > 0 then
-    redis.call('BITFIELD', keys.units[id], unpack(sets))
-  end
 end
 
 local function write_returned(id)
@@ -266,7 +221,6 @@ end
 function units.flush()
   for id in pairs(changed) do
     redis.call('HSET', keys.sections, id, cmsgpack.pack(sections[id]))
-    write_states(id)
     write_returned(id)
   end
 end

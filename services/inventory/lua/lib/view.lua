@@ -128,42 +128,36 @@ function view.next_deadline()
   return tonumber(redis.call('ZRANGE', keys.due, 0, 0, 'WITHSCORES')[2])
 end
 
-local function write_records(name)
-  local loaded, pack, fields, count = tables[name].loaded, records[name].pack, {}, 0
-  for field in pairs(tables[name].changed) do
-    fields[count + 1] = field
-    fields[count + 2] = pack(loaded[field])
-    count = count + 2
-    if count == FIELDS_PER_CALL then
-      redis.call('HSET', keys[name], unpack(fields))
-      fields, count = {}, 0
-    end
-  end
-  if count > 0 then
-    redis.call('HSET', keys[name], unpack(fields))
+-- Runs a command with a few arguments for each of many things, in calls of bounded length.
+local function call_with(command, key, arguments)
+  for first = 1, #arguments, FIELDS_PER_CALL do
+    redis.call(command, key, unpack(arguments, first, math.min(#arguments, first + FIELDS_PER_CALL - 1)))
   end
 end
 
+local function write_records(name)
+  local loaded, pack, fields, count = tables[name].loaded, records[name].pack, {}, 0
+  for field in pairs(tables[name].changed) do
+    fields[count + 1], fields[count + 2] = field, pack(loaded[field])
+    count = count + 2
+  end
+  call_with('HSET', keys[name], fields)
+end
+
 local function write_deadlines()
-  local added, removed = {}, {}
+  local added, removed, texts, count = {}, {}, {}, 0
   for member, at_ms in pairs(deadlines) do
     if at_ms then
-      added[#added + 1] = at_ms
-      added[#added + 1] = member
+      -- Most deadlines of a run are the same moment: it is made text once.
+      texts[at_ms] = texts[at_ms] or string.format('%.0f', at_ms)
+      added[count + 1], added[count + 2] = texts[at_ms], member
+      count = count + 2
     else
-      removed[#removed + 1] = member
-    end
-    if #added >= FIELDS_PER_CALL then
-      redis.call('ZADD', keys.due, unpack(added))
-      added = {}
-    end
-    if #removed >= FIELDS_PER_CALL then
-      redis.call('ZREM', keys.due, unpack(removed))
-      removed = {}
+      table.insert(removed, member)
     end
   end
-  if #added > 0 then redis.call('ZADD', keys.due, unpack(added)) end
-  if #removed > 0 then redis.call('ZREM', keys.due, unpack(removed)) end
+  call_with('ZADD', keys.due, added)
+  call_with('ZREM', keys.due, removed)
 end
 
 function view.flush()
