@@ -92,6 +92,8 @@ def _check_map(name: str, section: Section, found: bytes, finding: Finding) -> N
         if 0 <= unit < section.capacity:
             expected[unit >> 2] |= state << _shift(unit)
     found = found.ljust(len(expected), b"\0")
+    if found == expected:
+        return
     for unit in range(len(expected) * UNITS_PER_BYTE):
         is_now, should = found[unit >> 2] >> _shift(unit) & 3, expected[unit >> 2] >> _shift(unit) & 3
         if is_now != should:

@@ -213,6 +213,7 @@ class Updates:
         self._sale = simulation.plan.sale
         self._followed: dict[int, Buyer] = {}
         self._new: list[int] = []
+        self._over: list[int] = []
         self._wake = asyncio.Event()
         self._stream: OrderStream | None = None
 
@@ -231,7 +232,7 @@ class Updates:
     async def run(self) -> None:
         """Follow for ever; a stream that ends is opened again for all buyers."""
         while True:
-            self._new = list(self._followed)
+            self._new, self._over = list(self._followed), []
             self._wake.set()
             self._stream = self._at.notifier.SubscribeMany(metadata=self._metadata)
             writing = asyncio.create_task(self._write(self._stream))
@@ -253,20 +254,29 @@ class Updates:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                numbers, self._new = self._new, []
-                for some in _slices([subject(number) for number in numbers], SUBJECTS):
+                new, self._new, over, self._over = self._new, [], self._over, []
+                for some in _slices([subject(number) for number in new], SUBJECTS):
                     await stream.write(notifier.SubscribeManyRequest(sale=self._sale, add=some))
+                for some in _slices([subject(number) for number in over], SUBJECTS):
+                    await stream.write(notifier.SubscribeManyRequest(sale=self._sale, drop=some))
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return
 
     def _tell(self, update: notifier.OrderUpdate, told: dict[str, int]) -> None:
         number = int(update.subject.removeprefix("buyer-"))
-        buyer = self._followed[number]
+        buyer = self._followed.get(number)
+        if buyer is None:
+            # It was dropped while this was on its way.
+            return
         order = update.order
         if order.version <= told.get(order.order_id, -1):
             buyer.is_told_twice(order.order_id, order.version)
         told[order.order_id] = order.version
         self._simulation.is_told(buyer, view(order, update.decided_at_ms))
+        if buyer.is_done():
+            del self._followed[number]
+            self._over.append(number)
+            self._wake.set()
 
 
 def _is_being_cancelled() -> bool:

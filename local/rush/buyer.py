@@ -371,6 +371,10 @@ class Buyer:
             return self._pays(attempt, now)
         return []
 
+    def is_done(self) -> bool:
+        """The buyer has gone, and has heard of the end of everything it ordered."""
+        return self.stage is Stage.GONE and all(attempt.ended for attempt in self.attempts)
+
     def is_told_twice(self, order_id: str, version: int) -> None:
         """One stream told the same state again."""
         self.contradictions.append(f"I12 order {order_id}: version {version} told twice on one stream")

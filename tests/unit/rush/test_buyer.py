@@ -290,3 +290,13 @@ def test_hears_the_stream_before_the_answer(world: World) -> None:
     assert told(buyer, "AWAITING_PAYMENT", 2, url="http://pay")
     buyer.is_answered(order, Placed("order-1"), world, OPENS + 4)
     assert not buyer.contradictions and buyer.attempts[0].accepted
+
+
+def test_is_done_once_it_left_and_heard_the_end(world: World) -> None:
+    buyer, _ = ordered(world, walks_away=False)
+    assert not buyer.is_done()
+    told(buyer, "CONFIRMED", 5)
+    assert not buyer.is_done(), "it may order more while the turn runs"
+    leave = Do(OPENS + 4, Ask.LEAVE, buyer, Stage.ADMITTED)
+    buyer.is_answered(leave, Stood(9, 3), world, OPENS + 4)
+    assert buyer.is_done()
