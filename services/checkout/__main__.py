@@ -96,11 +96,18 @@ class _Workers:
         await self._migrate()
         self._taking = [asyncio.create_task(loop) for loop in taking]
         relaying = asyncio.create_task(self._relay.run())
+        running = {relaying, *self._taking}
         try:
-            await asyncio.gather(relaying, *self._taking)
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    # What a drain has ended is no reason to end the others; a loop that failed is.
+                    if not task.cancelled():
+                        task.result()
         finally:
-            for task in (relaying, *self._taking):
+            for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def drain(self) -> None:
         """Take nothing more up, bring to a stop what is under way, and publish it."""
