@@ -110,6 +110,7 @@ async def main() -> None:
                 ),
                 (add_LedgerServiceServicer_to_server, inventory.ledger, "catraca.inventory.v1.LedgerService"),
             ],
+            on_drain=inventory.ledger.drain,
         )
     finally:
         for worker in workers:

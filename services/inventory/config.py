@@ -24,7 +24,7 @@ class InventorySettings(CommonSettings):
         maximum=100,
     )
     batch_pending: int = setting(
-        10_000, "Commands of one sale that wait at most; more are refused as OVERLOADED.", minimum=1
+        10_000, "Commands of one sale that wait at most; more are refused as OVERLOADED.", minimum=1000
     )
     run_budget: int = setting(
         800,

@@ -28,6 +28,11 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         self._definitions = definitions
         self._relays = relays
         self._load_wait_s = load_wait_s
+        self._drained = asyncio.Event()
+
+    async def drain(self) -> None:
+        """Ends every stream after the request that it is at."""
+        self._drained.set()
 
     async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:
         """Runs the commands of one sale in their order."""
@@ -39,7 +44,7 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
     ) -> AsyncIterator[pb.ApplyStreamResponse]:
         """The same as a stream: one response per request, in order."""
         caller(context).need(ROLE)
-        async for request in requests:
+        async for request in _until(self._drained, requests):
             try:
                 results = await self._apply(request.sale, request.commands)
             except Exception as error:
@@ -100,6 +105,27 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
             else translate.result_of(next(results))
             for command in read
         ]
+
+
+async def _until(
+    ended: asyncio.Event, requests: AsyncIterator[pb.ApplyStreamRequest]
+) -> AsyncIterator[pb.ApplyStreamRequest]:
+    """The requests as they come, until they end or the service does."""
+    coming = aiter(requests)
+    end = asyncio.ensure_future(ended.wait())
+    try:
+        while True:
+            request = asyncio.ensure_future(anext(coming))
+            await asyncio.wait({request, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not request.done():
+                request.cancel()
+                return
+            try:
+                yield request.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        end.cancel()
 
 
 def _read(command: pb.Command) -> rules.Command | Refusal:

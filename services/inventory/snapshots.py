@@ -19,7 +19,7 @@ class Snapshots(Generic[T]):
     async def get(self, key: str) -> T:
         """The key's reading. A reading that failed is not kept."""
         begun, task = self._kept.get(key, (0.0, None))
-        if task is None or time.monotonic() - begun > self._age_s or (task.done() and task.exception()):
+        if task is None or time.monotonic() - begun > self._age_s or _has_failed(task):
             task = asyncio.ensure_future(self._reading(key))
             self._kept[key] = (time.monotonic(), task)
         # One caller that gives up must not take the reading from the others.
@@ -31,3 +31,7 @@ class Snapshots(Generic[T]):
 
     async def _reading(self, key: str) -> T:
         return await self._read(key)
+
+
+def _has_failed(task: "asyncio.Task[T]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

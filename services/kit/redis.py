@@ -3,13 +3,23 @@
 import asyncio
 import builtins
 from collections.abc import Iterable
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ConnectionError,
+    TimeoutError,
+)
 
+from services.kit.logs import get_logger
 from services.kit.settings import SettingError, variable_of
+
+log = get_logger(__name__)
 
 # A blocking read (XREAD BLOCK) must wait less than this.
 SOCKET_TIMEOUT_S = 5.0
@@ -17,6 +27,7 @@ _CONNECT_TIMEOUT_S = 2.0
 _CONNECTIONS = 16
 _POOL_WAIT_S = 2.0
 _RETRIES = 4
+_WAIT_S = 0.5
 
 
 def connect(url: str) -> Redis:
@@ -62,15 +73,30 @@ class _Cancellable(Connection):
 
 
 async def require_noeviction(redis: Redis) -> None:
-    """Refuses a Redis that may drop keys of a running sale to make room.
+    """Waits for Redis, and refuses one that may drop keys of a running sale to make room.
 
-    Raises SettingError if maxmemory-policy is not noeviction. INFO is asked, as CONFIG is often forbidden.
+    Raises SettingError if maxmemory-policy is not noeviction, or if Redis does not let us in. INFO is asked,
+    as CONFIG is often forbidden.
     """
-    memory = await redis.info("memory")
-    policy = memory.get("maxmemory_policy", "unknown")
+    policy = (await _memory_of(redis)).get("maxmemory_policy", "unknown")
     if policy != "noeviction":
         raise SettingError(
             variable_of("redis_url"),
             f"a Redis whose maxmemory-policy is {policy}",
             "one whose maxmemory-policy is noeviction, as evicted keys are lost promises",
         )
+
+
+async def _memory_of(redis: Redis) -> dict[str, Any]:
+    """What Redis says of its memory, as soon as there is one that answers."""
+    while True:
+        try:
+            memory: dict[str, Any] = await redis.info("memory")
+            return memory
+        except (AuthenticationError, AuthorizationError):
+            raise SettingError(
+                variable_of("redis_url"), "refused by its Redis", "a user and password that may use it"
+            ) from None
+        except (ConnectionError, TimeoutError) as problem:
+            log.warning("redis_waits", problem=str(problem))
+            await asyncio.sleep(_WAIT_S)

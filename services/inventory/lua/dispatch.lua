@@ -55,9 +55,10 @@ end
 if view.dropped then
   redis.call('UNLINK', unpack(KEYS))
 else
+  -- The outbox goes first: it is the one write that Redis may still refuse.
+  changes.flush()
   view.flush()
   maps.flush()
   units.flush()
-  changes.flush()
 end
 return cmsgpack.pack(results)

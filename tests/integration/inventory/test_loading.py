@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import grpc.aio
 import pytest
 from catraca.inventory.v1 import inventory_pb2 as pb
@@ -137,3 +138,20 @@ async def test_an_archived_sale_is_told(replica: Replica, define: Define, sale_i
             await asyncio.sleep(0.02)
 
     assert refusal.word == "SALE_ARCHIVED"
+
+
+async def test_a_stream_ends_when_the_service_does(
+    shared_replicas: Replicas, define: Define, sale_id: str
+) -> None:
+    leaving = await shared_replicas.start(drain_s=30)
+    await define(spec(), leaving)
+    stream = leaving.ledger.ApplyStream(metadata=leaving.as_("checkout", "service"))
+    await stream.write(pb.ApplyStreamRequest(sale=sale_id))
+    assert await stream.read() == pb.ApplyStreamResponse()
+
+    async with asyncio.timeout(15):
+        stopping = asyncio.to_thread(leaving.process.stop)
+        answer, _ = await asyncio.gather(stream.read(), stopping)
+
+    assert answer == grpc.aio.EOF
+    assert await stream.code() == grpc.StatusCode.OK
