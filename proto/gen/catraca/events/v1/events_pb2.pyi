@@ -31,7 +31,9 @@ class _InventoryActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inventor
     INVENTORY_ACT_DEFINED: _InventoryAct.ValueType  # 1
     """A definition of a higher revision was taken."""
     INVENTORY_ACT_CALLED: _InventoryAct.ValueType  # 2
-    """One buyer was called, or passed over with an allowance of 0."""
+    """One buyer was called, or passed over with an allowance of 0; without a buyer, places that nobody holds any
+    more were passed over.
+    """
     INVENTORY_ACT_CLAIMED: _InventoryAct.ValueType  # 3
     INVENTORY_ACT_UNCLAIMED: _InventoryAct.ValueType  # 4
     """A claim ended without a hold: released by its order, or its time was over."""
@@ -55,7 +57,9 @@ INVENTORY_ACT_UNSPECIFIED: InventoryAct.ValueType  # 0
 INVENTORY_ACT_DEFINED: InventoryAct.ValueType  # 1
 """A definition of a higher revision was taken."""
 INVENTORY_ACT_CALLED: InventoryAct.ValueType  # 2
-"""One buyer was called, or passed over with an allowance of 0."""
+"""One buyer was called, or passed over with an allowance of 0; without a buyer, places that nobody holds any
+more were passed over.
+"""
 INVENTORY_ACT_CLAIMED: InventoryAct.ValueType  # 3
 INVENTORY_ACT_UNCLAIMED: InventoryAct.ValueType  # 4
 """A claim ended without a hold: released by its order, or its time was over."""

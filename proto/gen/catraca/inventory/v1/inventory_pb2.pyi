@@ -646,7 +646,10 @@ Global___Ledger: _TypeAlias = Ledger  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):
-    """One transition. `buyer` is always the internal buyer id (26 base32 characters), never a subject."""
+    """One transition. `buyer` is always the internal buyer id (26 base32 characters), never a subject. Beside the
+    words that each command names, one that cannot be read answers INVALID_FIELD or INVALID_QUANTITY, and one that
+    is not served yet METHOD_UNKNOWN; nothing is changed then.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -714,7 +717,7 @@ class CallCommand(_message.Message):
     """– → promised: calls the next in line, in order, as far as stock and concurrency reach. A call whose `from`
     is not the watermark changes nothing.
     Words: CALLED (with `granted` and the new watermark, which may stop short of `to`), NOT_WATERMARK, PAUSED,
-    WRONG_PHASE.
+    WRONG_PHASE, NO_LINE, INVALID_FIELD.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -779,7 +782,7 @@ class ClaimCommand(_message.Message):
     window are judged for an order. In a sale without a line it promises what is free.
     Words: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
     SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED,
-    HOLD_RELEASED, HOLD_BOUND.
+    HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -821,7 +824,8 @@ class HoldCommand(_message.Message):
     """FREE → HELD from the buyer's own promise, or from the claim of `order_id`.
     Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, TURN_EXPIRED,
     ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND,
-    TICKET_TYPE_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, IDEMPOTENCY_KEY_REUSED.
+    TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_RELEASED,
+    HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. An order whose claim was refused is answered with that refusal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1034,7 +1038,7 @@ Global___LapseCommand: _TypeAlias = LapseCommand  # noqa: Y015
 @_typing.final
 class LookCommand(_message.Message):
     """Reads a buyer's promise; changes nothing but what time has changed. Words: PROMISED, LAPSED, FINISHED,
-    NOT_CALLED.
+    NOT_CALLED. `detail` has in `has` how many units the buyer holds, owns and has claimed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
