@@ -89,5 +89,5 @@ def addresses(running: RunningStack, sale: str) -> list[str]:
         f" | {read})",
         f'join       {grpcurl.replace("-plaintext", AUTHORIZED)} -d \'{{"sale": "{sale}"}}\''
         " catraca.queue.v1.QueueService/Join",
-        f"your sale  catraca apply --data {running.data} -f sale.yaml",
+        f"your sale  catraca apply --data {running.data} -f examples/festival.yaml --opens-in 60s",
     ]
