@@ -16,10 +16,8 @@ end
 -- FREE → HELD; the caller has spent the promise or the claim that it comes from.
 function holds.make(hold, lines)
   hold.field = view.hold_field(hold.buyer, hold.hold_id)
-  for _, line in ipairs(lines) do
-    for _, unit in ipairs(units.hold(line)) do
-      table.insert(hold.units, unit)
-    end
+  for place = 1, #lines do
+    units.hold(lines[place], hold.units)
   end
   local counts = view.buyer(hold.buyer)
   counts.held = counts.held + #hold.units

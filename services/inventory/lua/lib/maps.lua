@@ -8,29 +8,40 @@ local WEIGHT = { [0] = 64, 16, 4, 1 }
 
 local pieces = {}
 
+local function read(id, number)
+  local first = number * BYTES
+  local piece = { redis.call('GETRANGE', keys.units[id], first, first + BYTES - 1):byte(1, BYTES) }
+  for place = #piece + 1, BYTES do
+    piece[place] = 0
+  end
+  return piece
+end
+
 local function piece_of(id, number)
-  pieces[id] = pieces[id] or {}
-  local piece = pieces[id][number]
+  local of_section = pieces[id]
+  if not of_section then
+    of_section = {}
+    pieces[id] = of_section
+  end
+  local piece = of_section[number]
   if not piece then
-    local first = number * BYTES
-    piece = { redis.call('GETRANGE', keys.units[id], first, first + BYTES - 1):byte(1, BYTES) }
-    for place = #piece + 1, BYTES do
-      piece[place] = 0
-    end
-    pieces[id][number] = piece
+    piece = read(id, number)
+    of_section[number] = piece
   end
   return piece
 end
 
 -- A unit that is not what the ledger takes it for would be sold twice, or never: the run stops before it writes.
 function maps.move(id, unit, from, to)
-  local piece = piece_of(id, math.floor(unit / UNITS))
-  local place, weight = math.floor(unit % UNITS / 4) + 1, WEIGHT[unit % 4]
-  local found = math.floor(piece[place] / weight) % 4
+  local in_piece, in_byte = unit % UNITS, unit % 4
+  local piece = piece_of(id, (unit - in_piece) / UNITS)
+  local place, weight = (in_piece - in_byte) / 4 + 1, WEIGHT[in_byte]
+  local byte = piece[place]
+  local found = (byte - byte % weight) / weight % 4
   if found ~= from then
     error('the ledger contradicts itself: unit ' .. unit .. ' of ' .. id .. ' is in state ' .. found)
   end
-  piece[place] = piece[place] + (to - from) * weight
+  piece[place] = byte + (to - from) * weight
 end
 
 function maps.flush()

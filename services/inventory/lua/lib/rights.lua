@@ -25,17 +25,19 @@ end
 
 -- What was asked for, as text: the same id must ask for the same again.
 function rights.asked(items)
-  local asked = {}
-  for _, item in ipairs(items) do
-    asked[#asked + 1] = item.section .. ' ' .. (item.ticket_type or '') .. ' ' .. item.quantity
+  local asked = ''
+  for place = 1, #items do
+    local item = items[place]
+    asked = asked .. item.section .. ' ' .. (item.ticket_type or '') .. ' ' .. item.quantity .. ','
   end
-  return table.concat(asked, ',')
+  return asked
 end
 
 -- The items as lines with their ticket type, and how many units they are together; or a refusal.
 local function lines_of(items)
   local lines, quantity = {}, 0
-  for _, item in ipairs(items) do
+  for place = 1, #items do
+    local item = items[place]
     if not view.def.by_section[item.section] then
       return nil, 0, refuse('SECTION_NOT_FOUND', { section = item.section })
     end
@@ -43,7 +45,7 @@ local function lines_of(items)
     if not ticket_type then
       return nil, 0, refuse('TICKET_TYPE_NOT_FOUND', { section = item.section, ticket_type = item.ticket_type })
     end
-    lines[#lines + 1] = { section = item.section, ticket_type = ticket_type.id, quantity = item.quantity }
+    lines[place] = { section = item.section, ticket_type = ticket_type.id, quantity = item.quantity }
     quantity = quantity + item.quantity
   end
   return lines, quantity
@@ -99,7 +101,8 @@ local function stock_refusal(promise, lines, quantity)
   if not promise and quantity > units.unpromised() then
     return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
   end
-  for place, line in ipairs(lines) do
+  for place = 1, #lines do
+    local line = lines[place]
     -- Earlier lines may want units of the same section, or even of the same type.
     local of_section, of_type = line.quantity, line.quantity
     for before = 1, place - 1 do

@@ -17,9 +17,10 @@ local came_back = {}   -- by section: units freed in this run and not taken agai
 local taken_back = {}  -- by section: how many were taken from the list `returned`
 
 local function type_of(id, ticket_type)
-  for _, candidate in ipairs(view.def.by_section[id].types) do
-    if candidate.id == ticket_type then
-      return candidate
+  local types = view.def.by_section[id].types
+  for place = 1, #types do
+    if types[place].id == ticket_type then
+      return types[place]
     end
   end
 end
@@ -31,12 +32,13 @@ end
 
 -- What may still be sold of a section: with a quota on every type, no more than the quotas allow.
 local function left_of(id)
-  local by_quota = 0
-  for _, ticket_type in ipairs(view.def.by_section[id].types) do
+  local types, used, by_quota = view.def.by_section[id].types, sections[id].used, 0
+  for place = 1, #types do
+    local ticket_type = types[place]
     if ticket_type.quota == 0 then
       return free_in(id)
     end
-    by_quota = by_quota + math.max(0, ticket_type.quota - (sections[id].used[ticket_type.id] or 0))
+    by_quota = by_quota + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
   end
   return math.min(free_in(id), by_quota)
 end
@@ -150,19 +152,18 @@ local function choose(id, quantity)
   return chosen
 end
 
--- FREE → HELD for one line of a hold; answers the units with the price that is fixed now.
-function units.hold(line)
-  local section, held = sections[line.section], {}
-  local price = type_of(line.section, line.ticket_type).price
-  for _, unit in ipairs(choose(line.section, line.quantity)) do
-    maps.move(line.section, unit, FREE, HELD)
-    held[#held + 1] = { section = line.section, unit = unit, ticket_type = line.ticket_type, price = price }
+-- FREE → HELD for one line of a hold; adds the units to `held`, with the price that is fixed now.
+function units.hold(line, held)
+  local id, ticket_type, quantity = line.section, line.ticket_type, line.quantity
+  local chosen, price, before = choose(id, quantity), type_of(id, ticket_type).price, #held
+  for place = 1, quantity do
+    maps.move(id, chosen[place], FREE, HELD)
+    held[before + place] = { section = id, unit = chosen[place], ticket_type = ticket_type, price = price }
   end
-  section.held = section.held + line.quantity
-  units.under_way = units.under_way + line.quantity
-  use(line.section, line.ticket_type, line.quantity)
-  note(line.section)
-  return held
+  sections[id].held = sections[id].held + quantity
+  units.under_way = units.under_way + quantity
+  use(id, ticket_type, quantity)
+  note(id)
 end
 
 -- HELD → SOLD.
