@@ -28,6 +28,9 @@ from services.kit.server import run, serve
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
 
+# A relay is poked by what this process does; what a dead one left behind may wait this long.
+IDLE_POLL_S = 2.0
+
 
 def bounds_of(settings: InventorySettings) -> Bounds:
     """How much goes into one run."""
@@ -65,6 +68,7 @@ class Inventory:
         self.ledger = LedgerService(self.store, self.definitions, self.relays, settings.load_wait_s)
         self.definitions.on_change(self.loader.put)
         self.store.on_changes(self.relays.poke)
+        self.store.on_changes(self.sweeper.wake)
 
     def _relay(self, sale: str) -> OutboxRelay:
         epoch = self.store.epoch(sale)
@@ -76,6 +80,7 @@ class Inventory:
             events.SUBJECT.format(sale=sale),
             lambda changes: events.batch_of(sale, epoch, changes),
             trim_after_s=self._keep_s,
+            longest_poll_s=IDLE_POLL_S,
         )
 
     def _archived(self, sale: str) -> None:

@@ -49,6 +49,3 @@ WORDS: Mapping[str, frozenset[str]] = {
     "drop": frozenset({"DROPPED", "WRONG_PHASE", "SALE_NOT_SETTLED", "UNAVAILABLE"}),
 }
 """Every word by command; each Lua file's header says the same."""
-
-READERS = frozenset({"look", "show", "ledger"})
-"""Commands that change nothing but what time has changed."""

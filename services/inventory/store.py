@@ -10,7 +10,6 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.inventory.rules import Command, definition_for_script
-from services.inventory.states import READERS
 from services.kit.batcher import Batcher, PerKey
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epoch, Epochs
@@ -81,9 +80,11 @@ class Store:
         self._loading: PerKey[str, asyncio.Lock] = PerKey(lambda _: asyncio.Lock())
         self._batchers: PerKey[str, Batcher[Command, Result]] = PerKey(self._batcher)
         self._on_changes: list[Callable[[str], None]] = []
+        # Of each sale's last change that a run has seen.
+        self._sequences: dict[str, int] = {}
 
     def on_changes(self, callback: Callable[[str], None]) -> None:
-        """Call with a sale's id after every run that may have changed something."""
+        """Call with a sale's id after every run that finds it changed since the last one."""
         self._on_changes.append(callback)
 
     # ---- commands ----
@@ -98,10 +99,13 @@ class Store:
         await self.loaded(sale)
         return await self._batchers[sale].submit_many(commands)
 
-    async def sweep(self, sale: str) -> None:
-        """Ends what is due."""
-        if sale in self._loaded and sale not in self._broken:
-            await self.submit(sale, {"op": "expire"})
+    async def sweep(self, sale: str) -> float | None:
+        """Ends what is due; answers in how many seconds the next thing ends, None where nothing will."""
+        if sale not in self._loaded or sale in self._broken:
+            return None
+        swept = await self.submit(sale, {"op": "expire"})
+        next_ms = swept.get("next_ms")
+        return None if next_ms is None else max(0.0, (next_ms - swept["at_ms"]) / 1000)
 
     def _batcher(self, sale: str) -> Batcher[Command, Result]:
         async def run(commands: list[Command]) -> list[Result]:
@@ -115,10 +119,15 @@ class Store:
         results: list[Result] = []
         while len(results) < len(commands):
             results += await self._run_some(sale, commands[len(results) :])
-        if any(command["op"] not in READERS for command in commands):
+        self._tell(sale, results[-1]["sequence"])
+        return results
+
+    def _tell(self, sale: str, sequence: int) -> None:
+        """Tells of changes of the sale, this process's own and those of others."""
+        if self._sequences.get(sale) != sequence:
+            self._sequences[sale] = sequence
             for callback in self._on_changes:
                 callback(sale)
-        return results
 
     async def _run_some(self, sale: str, commands: Sequence[Command]) -> list[Result]:
         try:
@@ -230,8 +239,7 @@ class Store:
             raise refuse_word(result["word"], result.get("detail"))
         if result["sequence"] < published:
             raise self.set_broken(sale, published, result["sequence"])
-        for callback in self._on_changes:
-            callback(sale)
+        self._tell(sale, result["sequence"])
         return loaded
 
     def epoch(self, sale: str) -> int:
@@ -248,6 +256,7 @@ class Store:
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
         self._loaded.pop(sale, None)
+        self._sequences.pop(sale, None)
         self._broken.pop(sale, None)
         self._refused.pop(sale, None)
         self._batchers.drop(sale)

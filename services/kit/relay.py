@@ -29,7 +29,6 @@ BuildBatch = Callable[[list[Change]], Message]
 PAGE_ENTRIES = 64
 MAX_BATCH_BYTES = 512 * 1024
 SHORTEST_POLL_S = 0.01
-LONGEST_POLL_S = 0.25
 # How long a relay that lost to another lets that one go first.
 YIELD_S = 0.03
 RETRY_S = 0.25
@@ -65,8 +64,10 @@ class OutboxRelay:
         build_batch: BuildBatch,
         *,
         trim_after_s: float = 300.0,
+        longest_poll_s: float = 0.25,
     ) -> None:
-        """`trim_after_s`: how long an entry stays in the outbox after JetStream has it."""
+        """`trim_after_s`: how long an entry stays in the outbox after JetStream has it. `longest_poll_s`: how
+        often an idle outbox is looked at without being poked."""
         self._redis = redis
         self._js = js
         self._sale = sale
@@ -75,6 +76,7 @@ class OutboxRelay:
         self._stream = stream_of(subject)
         self._build_batch = build_batch
         self._trim_after_s = trim_after_s
+        self._longest_poll_s = longest_poll_s
         self._poked = asyncio.Event()
         self._poll_s = SHORTEST_POLL_S
         self._fence = 0
@@ -87,7 +89,7 @@ class OutboxRelay:
         """Sequence of the last change that JetStream is known to have."""
 
     def poke(self) -> None:
-        """Say that the outbox has something new. Without it the relay looks every 10 to 250 ms."""
+        """Say that the outbox has something new. Without it the relay looks at it ever more seldom."""
         self._poked.set()
 
     async def wait_published(self, sequence: int) -> None:
@@ -213,7 +215,7 @@ class OutboxRelay:
         try:
             await asyncio.wait_for(self._poked.wait(), self._poll_s)
         except TimeoutError:
-            self._poll_s = min(self._poll_s * 2, LONGEST_POLL_S)
+            self._poll_s = min(self._poll_s * 2, self._longest_poll_s)
         else:
             self._poll_s = SHORTEST_POLL_S
         self._poked.clear()

@@ -4,7 +4,7 @@
 -- Returns: DEFINED, UNCHANGED, DEFINITION_FIXED
 transitions.define = function(cmd)
   if cmd.revision <= view.meta.revision then
-    return { word = 'UNCHANGED', sequence = view.meta.sequence }
+    return { word = 'UNCHANGED' }
   end
   local capacities = {}
   for _, section in ipairs(cmd.def.sections) do
@@ -19,5 +19,5 @@ transitions.define = function(cmd)
   view.save_def(cmd.def)
   view.meta.revision = cmd.revision
   changes.add('DEFINED', { quantity = units.define(cmd.def), watermark = cmd.revision })
-  return { word = 'DEFINED', sequence = view.meta.sequence }
+  return { word = 'DEFINED' }
 end

@@ -49,6 +49,8 @@ if expiry.end_what_is_due(envelope.budget) then
     end
     local result = transitions[cmd.op](cmd)
     result.at_ms = view.now
+    -- Tells the caller whether there is anything new to publish.
+    result.sequence = view.meta.sequence
     results[#results + 1] = result
   end
 end
