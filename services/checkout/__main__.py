@@ -29,6 +29,7 @@ from services.kit.errors import refusal_for
 from services.kit.keys import load_ring, load_signing_key
 from services.kit.settings import SettingError, load_or_exit, variable_of
 from services.kit.streams import connect_nats, declare
+from services.kit.tasks import stop
 
 NAME = "checkout"
 ORDERS = "catraca.checkout.v1.OrderService"
@@ -105,14 +106,11 @@ class _Workers:
                     if not task.cancelled():
                         task.result()
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await stop(*running)
 
     async def drain(self) -> None:
         """Take nothing more up, bring to a stop what is under way, and publish it."""
-        for task in self._taking:
-            task.cancel()
+        await stop(*self._taking)
         await self._saga.idle()
         await self._relay.idle()
 
@@ -134,9 +132,7 @@ async def _first_of(*tasks: asyncio.Task[None]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*tasks)
 
 
 async def _pool(settings: Settings) -> "asyncpg.Pool[Any]":

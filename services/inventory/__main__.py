@@ -1,7 +1,6 @@
 """The inventory's composition root: settings, connections, the ledger, its workers and its gRPC server."""
 
 import asyncio
-import contextlib
 
 from catraca.inventory.v1.inventory_pb2_grpc import (
     add_InventoryServiceServicer_to_server,
@@ -27,6 +26,7 @@ from services.kit.relay import OutboxRelay
 from services.kit.server import run, serve
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
+from services.kit.tasks import stop
 
 # A relay is poked by what this process does; what a dead one left behind may wait this long.
 IDLE_POLL_S = 2.0
@@ -118,10 +118,7 @@ async def main() -> None:
             on_drain=inventory.ledger.drain,
         )
     finally:
-        for worker in workers:
-            worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
+        await stop(*workers)
         await inventory.relays.close()
         await inventory.definitions.close()
         await nats.close()

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from local.audit.load import Sources
 from local.audit.report import audit
 from local.client import Buyer, item
+from services.kit.tasks import stop
 from services.queue.store import KEYS, keys_of
 
 CAPACITY, BUYERS, EACH = 40, 40, 2
@@ -66,8 +67,7 @@ async def _lease_lost_all_the_time(house: Any, sale: str) -> AsyncIterator[set[b
     try:
         yield leaders
     finally:
-        losing.cancel()
-        await asyncio.wait([losing])
+        await stop(losing)
         await redis.aclose()
 
 
@@ -87,9 +87,9 @@ async def _counts_watched(house: Any, sale: str) -> AsyncIterator[list[str]]:
     try:
         yield wrong
     finally:
-        watching.cancel()
-        (ended,) = (await asyncio.wait([watching]))[0]
-        assert ended.cancelled(), "the counts could not be watched"
+        watched = not watching.done()
+        await stop(watching)
+        assert watched, "the counts could not be watched"
 
 
 async def _settled(house: Any, sale: str) -> Any:

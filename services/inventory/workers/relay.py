@@ -1,7 +1,6 @@
 """Publishes every loaded sale's changes to JetStream, a task for each."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from nats.js import JetStreamContext
@@ -11,6 +10,7 @@ from services.inventory.store import Store
 from services.kit.logs import get_logger
 from services.kit.relay import LAST_SEQUENCE_HEADER, OutboxBroken, OutboxRelay
 from services.kit.streams import last_message, stream_of
+from services.kit.tasks import stop
 
 log = get_logger(__name__)
 
@@ -64,11 +64,7 @@ class Relays:
 
     async def close(self) -> None:
         """Stop publishing; what is left in the outboxes is published after the next start."""
-        for task in self._tasks.values():
-            task.cancel()
-        for task in self._tasks.values():
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stop(*self._tasks.values())
 
     async def _run(self, sale: str) -> None:
         while True:

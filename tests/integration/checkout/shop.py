@@ -39,6 +39,7 @@ from services.kit.definitions import Definitions
 from services.kit.identity import Buyer
 from services.kit.keys import KeyRing, SigningKey
 from services.kit.streams import consume, read_all
+from services.kit.tasks import stop
 
 PATIENCE_S = 20.0
 LOOK_S = 0.02
@@ -162,9 +163,7 @@ class Shop:
             try:
                 yield self
             finally:
-                for task in (*tasks, *self.saga._tasks):
-                    task.cancel()
-                await asyncio.gather(*tasks, *self.saga._tasks, return_exceptions=True)
+                await stop(*tasks, *self.saga._tasks)
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
         self.js: JetStreamContext = self.nats.jetstream()

@@ -62,7 +62,7 @@ def checkout_on(tmp_path: Path, nats_server: Nats, sandbox: Sandbox) -> Iterator
 async def test_it_ends_when_told(checkout_on: Callable[[str], Checkout], postgres_url: str) -> None:
     process = checkout_on(postgres_url)
     await process.until_ready()
-    while "migrated" not in process.log_tail():
+    while "migrated" not in process.log_path.read_text():
         await asyncio.sleep(0.05)
 
     assert await process.ended() == 0
@@ -72,7 +72,7 @@ async def test_it_ends_when_told(checkout_on: Callable[[str], Checkout], postgre
 async def test_it_serves_while_its_database_is_down(checkout_on: Callable[[str], Checkout]) -> None:
     process = checkout_on(NOWHERE)
     await process.until_ready()
-    while "database_waits" not in process.log_tail():
+    while "database_waits" not in process.log_path.read_text():
         await asyncio.sleep(0.05)
 
     assert process.running

@@ -117,11 +117,14 @@ async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_i
     assert [entry.index for entry in again] == [2, 3, 1]
 
 
-async def test_the_cohort_is_frozen_by_time_at_the_first_run(store: LineStore, sale_id: str) -> None:
-    await define(store, sale_id, opens_ms=120)
+async def test_the_cohort_is_frozen_by_time_at_the_first_run(
+    store: LineStore, sale_id: str, redis: Redis
+) -> None:
+    await define(store, sale_id, opens_ms=60_000)
     await store.join(sale_id, [buyer(1), buyer(2)])
-    assert (await store.standing(sale_id)).cohort is None
-    await asyncio.sleep(0.15)
+    before = await store.standing(sale_id)
+    assert before.cohort is None
+    await redis.hset(keys_of(sale_id)[0], "now", before.opens_ms)
 
     late, standing = await store.join(sale_id, [buyer(3)])
 
@@ -222,11 +225,12 @@ async def test_only_the_latest_leader_tells(store: LineStore, sale_id: str, redi
 async def test_a_lease_that_is_kept_does_not_end(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id, opens_ms=-1)
     for _ in range(10):
-        assert (await store.lead(sale_id, "one", 300))[0] == 1
-        await asyncio.sleep(0.05)
-    assert (await store.lead(sale_id, "two", 300))[0] is None
-    await asyncio.sleep(0.35)
-    assert (await store.lead(sale_id, "two", 300))[0] == 2
+        assert (await store.lead(sale_id, "one", 60_000))[0] == 1
+        await asyncio.sleep(0.01)
+    assert (await store.lead(sale_id, "two", 60_000))[0] is None
+    assert (await store.lead(sale_id, "one", 50))[0] == 1
+    await asyncio.sleep(0.1)
+    assert (await store.lead(sale_id, "two", 60_000))[0] == 2
 
 
 async def test_every_change_is_published_once_in_order(store: LineStore, sale_id: str, redis: Redis) -> None:

@@ -10,6 +10,7 @@ from catraca.events.v1.events_pb2 import DeadLetter
 from nats.js import JetStreamContext
 
 from services.kit.streams import Again, Delivery, Handler, Outcomes, Poison, consume, read_all
+from services.kit.tasks import stop
 
 
 class Seen:
@@ -65,8 +66,7 @@ class Work:
         try:
             yield task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stop(task)
 
     async def assert_nothing_left(self) -> None:
         for _ in range(200):

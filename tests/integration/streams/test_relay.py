@@ -19,6 +19,7 @@ from local.servers.nats import Nats as NatsServer
 from services.kit import relay as relay_module
 from services.kit.relay import Change, OutboxBroken, OutboxRelay
 from services.kit.streams import connect_nats, declare, read_all
+from services.kit.tasks import stop
 
 
 def batch_of(changes: list[Change]) -> InventoryBatch:
@@ -64,9 +65,7 @@ async def running(*relays: OutboxRelay) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*tasks)
 
 
 @pytest.fixture
