@@ -40,6 +40,8 @@ class RunningStack:
     """What POST /token asks for, as a bearer token."""
     sandbox_url: str
     """The sandbox payment provider."""
+    edge_url: str
+    """Where browsers reach the services, over gRPC-web."""
     targets: dict[str, str]
     """gRPC target by service."""
     pids: dict[str, list[int]]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from local import discovery
 from local.discovery import RunningStack
 from local.parts import CheckoutProcess, GrpcProcess, HttpProcess, Part, PythonProcess, State, side_by_side
+from local.servers.envoy import Envoy
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
@@ -19,6 +20,7 @@ from local.wiring import Keys, Wiring
 
 SERVERS: dict[str, Callable[[Path], Server]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
 HELPERS = {"issuer": "local.issuer", "sandbox": "local.sandbox"}
+EDGE = "edge"
 SERVICES = {name: f"services.{name}" for name in ("queue", "inventory", "checkout", "notifier")}
 READY_TIMEOUT_S = 60.0
 
@@ -91,6 +93,7 @@ class Stack:
             jwks_url=wiring.jwks_url,
             issuer_secret=self.keys.issuer_secret,
             sandbox_url=wiring.sandbox_url,
+            edge_url=f"http://{self.parts[EDGE].addresses[0]}",
             targets=wiring.targets,
             pids={name: part.pids for name, part in self.parts.items()},
             keys={purpose: str(path) for purpose, path in self.keys.files.items()},
@@ -107,16 +110,17 @@ class Stack:
         # themselves, as they must in a cluster, so they need no order.
         self._wire()
         await self._up(SERVICES)
+        await self._up([EDGE])
         self.running.write()
         self.started = True
 
     async def _stop(self) -> None:
-        """Stop the services first: they finish what they hold, for which they need the servers."""
+        """Stop from the outside in: the services finish what they hold, for which they need the servers."""
         if self._lock is None:
             return
         self.started = False
         discovery.forget(self.data)
-        for group in (SERVICES, HELPERS, SERVERS):
+        for group in ([EDGE], SERVICES, HELPERS, SERVERS):
             await side_by_side(self.parts[name].down() for name in group if name in self.parts)
         self._lock.close()
         self._lock = None
@@ -138,6 +142,7 @@ class Stack:
             names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
             process = CheckoutProcess if name == "checkout" else GrpcProcess
             self.parts[name] = Part(name, [process(each, self.data, module) for each in names])
+        self.parts[EDGE] = Part(EDGE, [Envoy(self.data)])
 
     def _wiring(self) -> Wiring:
         urls = {
@@ -162,6 +167,8 @@ class Stack:
             for process in part.processes:
                 if isinstance(process, PythonProcess):
                     process.variables = wiring.variables(part.name, process) | self._settings
+                elif isinstance(process, Envoy):
+                    process.upstreams = wiring.upstreams
 
     async def _up(self, names: Iterable[str]) -> None:
         await side_by_side(self.parts[name].up(READY_TIMEOUT_S) for name in names)

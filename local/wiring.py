@@ -9,6 +9,7 @@ from pathlib import Path
 from local.issuer.tokens import AUDIENCE, Minter
 from local.parts import CheckoutProcess, Part, PythonProcess
 from local.private import ed25519_key, kept_secret, rsa_key, symmetric_keys, write_private
+from local.servers.envoy import Upstreams
 
 SERVICE_TOKEN_TTL_S = 365 * 24 * 3600
 SANDBOX_SECRET_BYTES = 24
@@ -79,6 +80,12 @@ class Wiring:
     def targets(self) -> dict[str, str]:
         """gRPC target by service."""
         return {name: part.target for name, part in self.services.items()}
+
+    @property
+    def upstreams(self) -> Upstreams:
+        """Whom the edge speaks for."""
+        addresses = {name: part.addresses for name, part in self.services.items()}
+        return Upstreams(self.issuer_url, self.jwks_url, AUDIENCE, addresses)
 
     def variables(self, name: str, process: PythonProcess) -> dict[str, str]:
         """The environment of one process of the named part."""

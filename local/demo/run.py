@@ -26,7 +26,7 @@ LINE_EVERY_S = 5.0
 
 async def demo(settings: RushSettings, data: Path, console: Console) -> None:
     """Run it until cancelled."""
-    console.print("Starting Redis, NATS, Postgres and the services …", highlight=False)
+    console.print("Starting Redis, NATS, Postgres, the services and Envoy …", highlight=False)
     picture = Picture(f"demo-{secrets.token_hex(3)}")
     async with Stack(data) as stack, Connection(Targets(**stack.running.targets)) as connection:
         organiser = organiser_of(stack.running, connection)

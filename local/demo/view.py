@@ -82,6 +82,7 @@ def addresses(running: RunningStack, sale: str) -> list[str]:
     grpcurl = f"grpcurl -plaintext {running.targets['queue']}"
     return [
         f"gRPC       {targets}",
+        f"gRPC-web   {running.edge_url}",
         f"HTTP       sandbox provider {running.sandbox_url}  token issuer {running.issuer}",
         f"logs       {running.data}/logs",
         f"what is    {grpcurl} list",

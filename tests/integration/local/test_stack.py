@@ -30,7 +30,7 @@ async def is_serving(target: str) -> bool:
 
 async def test_every_part_is_ready(stack: Stack) -> None:
     assert {name: part.state for name, part in stack.parts.items()} == dict.fromkeys(stack.parts, State.READY)
-    assert set(stack.parts) == {*SERVERS, *SERVICES, "issuer", "sandbox"}
+    assert set(stack.parts) == {*SERVERS, *SERVICES, "issuer", "sandbox", "edge"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
