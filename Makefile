@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := services local operator proto/generate.py tests
+SOURCES := services local operator proto/generate.py web tests
 
 # What `make rush` simulates, and what is passed on to pytest.
 BUYERS ?= 20000
@@ -87,6 +87,7 @@ lock: $(READY) ## Recompile requirements/dev.txt from pyproject.toml
 
 .PHONY: clean
 clean: ## Remove caches, reports and the local data; .venv stays
+	rm -rf web/node_modules web/gen
 	rm -rf .catraca .coverage .coverage.* htmlcov dist build
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,4 +1,7 @@
-"""Generates `proto/gen` from the contract, or tells with --check whether it has drifted from it."""
+"""Generates `proto/gen` from the contract, or tells with --check whether it has drifted from it.
+
+With --typescript it generates what browsers call with instead, which is not committed.
+"""
 
 import argparse
 import os
@@ -43,6 +46,23 @@ def generate(target: Path) -> None:
         (folder / "__init__.py").write_text(PACKAGE_DOCSTRING)
 
 
+def generate_typescript(target: Path, plugin: Path) -> None:
+    """Write ECMAScript modules with their types below `target`, made by npm's `protoc-gen-es`."""
+    target.mkdir(parents=True, exist_ok=True)
+    details = include_paths()[-1] / "google" / "rpc" / "error_details.proto"
+    sources = [*sorted((ROOT / "catraca").rglob("*.proto")), details]
+    arguments = [
+        "protoc",
+        *(f"--proto_path={path}" for path in include_paths()),
+        f"--plugin=protoc-gen-es={plugin}",
+        f"--es_out={target}",
+        "--es_opt=target=js+dts,import_extension=js",
+        *(str(source) for source in sources),
+    ]
+    if protoc.main(arguments) != 0:
+        sys.exit("protoc refused the contract, see above")
+
+
 def contents(package: Path) -> dict[str, bytes]:
     """Every generated file by its path, without what Python itself leaves behind."""
     return {
@@ -73,7 +93,12 @@ def replace(fresh: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if proto/gen has drifted")
+    parser.add_argument("--typescript", type=Path, metavar="FOLDER", help="write the browsers' client there")
+    parser.add_argument("--plugin", type=Path, help="the protoc-gen-es to use for it")
     arguments = parser.parse_args()
+    if arguments.typescript:
+        generate_typescript(arguments.typescript, arguments.plugin)
+        return
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "catraca"
         generate(Path(folder))
