@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
-from aiohttp import web
 from catraca.checkout.v1 import checkout_pb2_grpc
 
 from services.checkout.config import Settings
@@ -26,6 +25,7 @@ from services.kit import logs, server
 from services.kit.channels import Channels
 from services.kit.definitions import Definitions
 from services.kit.errors import refusal_for
+from services.kit.http import listening
 from services.kit.keys import load_ring, load_signing_key
 from services.kit.settings import SettingError, load_or_exit, variable_of
 from services.kit.streams import connect_nats, declare
@@ -68,7 +68,8 @@ async def main(settings: Settings) -> None:
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)
         relay = Relay(store, js, settings)
 
-        await stack.enter_async_context(_listening(Webhooks(store, saga, providers, steps), settings))
+        webhooks = Webhooks(store, saga, providers, steps).application()
+        await stack.enter_async_context(listening(webhooks, settings.webhook_listen, "webhook_listen"))
         workers = _Workers(store, saga, relay)
         working = asyncio.create_task(workers.run(worker.run(js), resume.run(store, saga, settings)))
         servicer = OrderServicer(intake, store, saga, ticket_key)
@@ -169,22 +170,6 @@ def _providers(settings: Settings) -> dict[str, Provider]:
             webhook_tolerance_s=settings.webhook_tolerance_s,
         )
     }
-
-
-@contextlib.asynccontextmanager
-async def _listening(webhooks: Webhooks, settings: Settings) -> AsyncIterator[None]:
-    runner = web.AppRunner(webhooks.application(), access_log=None)
-    await runner.setup()
-    host, _, port = settings.webhook_listen.rpartition(":")
-    try:
-        await web.TCPSite(runner, host, int(port)).start()
-    except (OSError, ValueError):
-        expected = "host:port that nobody else listens on"
-        raise SettingError(variable_of("webhook_listen"), repr(settings.webhook_listen), expected) from None
-    try:
-        yield
-    finally:
-        await runner.cleanup()
 
 
 if __name__ == "__main__":
