@@ -138,12 +138,25 @@ class GrpcProcess(PythonProcess):
             raise ConnectionError(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
+class QueueProcess(GrpcProcess):
+    """The queue listens on a second port for whoever reads a sale's public standing."""
+
+    def __init__(self, name: str, folder: Path, module: str) -> None:
+        super().__init__(name, folder, module)
+        self.standing_address = f"{ports.HOST}:{ports.reserve()}"
+
+
 class CheckoutProcess(GrpcProcess):
     """Checkout listens on a second port for the payment provider's webhooks."""
 
     def __init__(self, name: str, folder: Path, module: str) -> None:
         super().__init__(name, folder, module)
         self.webhook_address = f"{ports.HOST}:{ports.reserve()}"
+
+
+def service_process(service: str) -> type[GrpcProcess]:
+    """What runs a replica of this service."""
+    return {"queue": QueueProcess, "checkout": CheckoutProcess}.get(service, GrpcProcess)
 
 
 async def side_by_side(coroutines: Iterable[Coroutine[Any, Any, object]]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from local import discovery
 from local.discovery import RunningStack
-from local.parts import CheckoutProcess, GrpcProcess, HttpProcess, Part, PythonProcess, State, side_by_side
+from local.parts import HttpProcess, Part, PythonProcess, State, service_process, side_by_side
 from local.servers.envoy import Envoy
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
@@ -140,7 +140,7 @@ class Stack:
         for name, module in SERVICES.items():
             count = self._replicas.get(name, 1)
             names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
-            process = CheckoutProcess if name == "checkout" else GrpcProcess
+            process = service_process(name)
             self.parts[name] = Part(name, [process(each, self.data, module) for each in names])
         self.parts[EDGE] = Part(EDGE, [Envoy(self.data)])
 

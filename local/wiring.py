@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.issuer.tokens import AUDIENCE, Minter
-from local.parts import CheckoutProcess, Part, PythonProcess
+from local.parts import CheckoutProcess, Part, PythonProcess, QueueProcess
 from local.private import ed25519_key, kept_secret, rsa_key, symmetric_keys, write_private
 from local.servers.envoy import Upstreams
 
@@ -85,6 +85,10 @@ class Wiring:
     def upstreams(self) -> Upstreams:
         """Whom the edge speaks for."""
         addresses = {name: part.addresses for name, part in self.services.items()}
+        queues = (
+            process for process in self.services["queue"].processes if isinstance(process, QueueProcess)
+        )
+        addresses["standing"] = [process.standing_address for process in queues]
         return Upstreams(self.issuer_url, self.jwks_url, AUDIENCE, addresses)
 
     def variables(self, name: str, process: PythonProcess) -> dict[str, str]:
@@ -129,8 +133,11 @@ class Wiring:
     def _of_one_service(self, name: str, process: PythonProcess) -> dict[str, str]:
         """What only this service needs: a private key goes to the one that signs with it."""
         files = self.keys.files
-        if name == "queue":
-            return {"CATRACA_RECEIPT_KEY_FILE": str(files["receipt"])}
+        if isinstance(process, QueueProcess):
+            return {
+                "CATRACA_RECEIPT_KEY_FILE": str(files["receipt"]),
+                "CATRACA_STANDING_LISTEN": process.standing_address,
+            }
         if isinstance(process, CheckoutProcess):
             return {
                 "CATRACA_POSTGRES_URL": self.postgres_url,

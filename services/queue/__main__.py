@@ -15,12 +15,14 @@ from services.kit.channels import Channels
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epochs
 from services.kit.errors import Refusal
+from services.kit.http import listening
 from services.kit.keys import load_ring, load_signing_key
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
+from services.queue.public import PublicStanding
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
 from services.queue.sales.desk import Desk
@@ -48,6 +50,7 @@ class Parts:
     loader: Loader
     hubs: Hubs
     servicer: QueueServicer
+    public: PublicStanding
     sales: SaleServicer
 
 
@@ -92,7 +95,8 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         now_ms=store.now_ms,
     )
     servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
-    return Parts(definitions, loader, hubs, servicer, SaleServicer(desk))
+    public = PublicStanding(hubs, definitions.active)
+    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk))
 
 
 async def main(settings: Settings) -> None:
@@ -116,7 +120,11 @@ async def main(settings: Settings) -> None:
         (sale_pb2_grpc.add_SaleServiceServicer_to_server, parts.sales, SALE_SERVICE),
     ]
     try:
-        await server.serve(NAME, settings, services, on_drain=on_drain)
+        async with contextlib.AsyncExitStack() as stack:
+            if settings.standing_listen:
+                page = parts.public.application()
+                await stack.enter_async_context(listening(page, settings.standing_listen, "standing_listen"))
+            await server.serve(NAME, settings, services, on_drain=on_drain)
     finally:
         await parts.hubs.close()
         await parts.loader.close()

@@ -56,6 +56,9 @@ class Settings(CommonSettings):
     watch_sale_ms: int = setting(
         250, "Milliseconds between two messages of WatchSale at least.", minimum=50, maximum=5000
     )
+    standing_listen: str | None = setting(
+        None, "host:port of plain HTTP for the public standing of sales; without it there is none."
+    )
     joins_per_run: int = setting(
         64,
         "Unary joins in one run of the script at most; they share a receipt, which grows with them.",

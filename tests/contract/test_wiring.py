@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.parts import CheckoutProcess, GrpcProcess, Part
+from local.parts import GrpcProcess, Part, service_process
 from local.stack import SERVICES
 from local.wiring import Keys, Wiring
 from services.kit.settings import CommonSettings, load, variable_of
@@ -27,8 +27,7 @@ def settings_of(service: str) -> type[Any]:
 def variables_of(service: str, folder: Path) -> dict[str, str]:
     """What the stack tells that service."""
     parts = {
-        name: Part(name, [(CheckoutProcess if name == "checkout" else GrpcProcess)(name, folder, module)])
-        for name, module in SERVICES.items()
+        name: Part(name, [service_process(name)(name, folder, module)]) for name, module in SERVICES.items()
     }
     wiring = Wiring(
         data=folder,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 
-from local.issuer.tokens import Minter
+from local.issuer.tokens import AUDIENCE, Minter
 from local.servers import ports
 from local.servers.envoy import Envoy, Upstreams
-from local.stack import Stack
+from local.stack import SERVICES, Stack
 
 WEB = Path(__file__).parents[2] / "web"
 PATIENCE_S = 60.0
@@ -108,12 +108,11 @@ async def test_how_calls_end_at_the_edge(
 async def narrow_edge(stack: Stack, tmp_path: Path) -> AsyncIterator[Envoy]:
     """A second edge that lets few calls through, and behind which nobody keeps the inventory."""
     running = stack.running
-    addresses = {name: part.addresses for name, part in stack.parts.items()}
-    addresses["inventory"] = [f"{ports.HOST}:{ports.reserve()}"]
+    nobody = [f"{ports.HOST}:{ports.reserve()}"]
+    addresses = {name: part.addresses for name, part in stack.parts.items() if name in SERVICES}
     edge = Envoy(tmp_path, "narrow", client_requests_per_s=10)
-    services = ("queue", "inventory", "checkout", "notifier")
     edge.upstreams = Upstreams(
-        running.issuer, running.jwks_url, "catraca", {name: addresses[name] for name in services}
+        running.issuer, running.jwks_url, AUDIENCE, addresses | {"inventory": nobody, "standing": nobody}
     )
     await edge.up()
     yield edge

@@ -7,7 +7,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { isPassing, refusalOf } from "../src/client.ts";
 import { clients, given } from "./support.ts";
 
-// This edge lets few calls through, and nobody is behind its notifier and inventory.
+// This edge lets few calls through, and nobody keeps the inventory behind it.
 const buyer = clients(given("NARROW_EDGE"), given("TOKEN"));
 const sale = given("SALE");
 

@@ -40,6 +40,8 @@ class Hub:
         self._failing: set[str] = set()
         self.draining = False
         self.users = 0
+        # How often somebody began to use it: a reader of one moment keeps it alive too.
+        self.visits = 0
         self.watchers = Watchers(lambda entry, standing: line.place(sale, entry, standing), near)
 
     @property
@@ -138,7 +140,7 @@ class Hubs:
         self._poll_s = poll_s
         self._hubs: dict[str, Hub] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._draining = False
+        self.draining = False
 
     @contextlib.asynccontextmanager
     async def watching(self, sale: str) -> AsyncIterator[Hub]:
@@ -146,10 +148,11 @@ class Hubs:
         hub = self._hubs.get(sale)
         if hub is None:
             hub = Hub(sale, self._store, self._line, self._ledger, self._near, self._poll_s)
-            hub.draining = self._draining
+            hub.draining = self.draining
             self._hubs[sale] = hub
             self._tasks[sale] = asyncio.create_task(self._run(hub), name=f"standing-{sale}")
         hub.users += 1
+        hub.visits += 1
         try:
             await hub.ready()
             yield hub
@@ -161,9 +164,9 @@ class Hubs:
         async with self._stock.listening(hub.sale, hub.listen):
             running = [asyncio.create_task(hub.poll()), asyncio.create_task(hub.ask_for_turns())]
             try:
-                idle = False
-                while not (idle and hub.users == 0):
-                    idle = hub.users == 0
+                seen = -1
+                while hub.users or seen != hub.visits:
+                    seen = hub.visits
                     ended, _ = await asyncio.wait(
                         running, timeout=LINGER_S, return_when=asyncio.FIRST_COMPLETED
                     )
@@ -183,7 +186,7 @@ class Hubs:
 
     def drain(self) -> None:
         """Ends every stream, also those that open later."""
-        self._draining = True
+        self.draining = True
         for hub in self._hubs.values():
             hub.drain()
 
