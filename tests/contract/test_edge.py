@@ -1,6 +1,7 @@
 """The edge's template: complete, routed as the contract says, and refusing with the services' own words."""
 
 import base64
+import dataclasses
 import re
 from typing import Any
 
@@ -15,6 +16,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from local.servers.envoy import TEMPLATE, Upstreams, endpoints, render
 from services.kit.errors import Refusal, trailing_metadata_of
+from services.notifier.config import Settings as NotifierSettings
+from services.queue.config import Settings as QueueSettings
 
 TEXT = TEMPLATE.read_text()
 WORDS = set(re.findall(r"\$\{([A-Z_]+)\}", TEXT))
@@ -98,12 +101,24 @@ def test_only_what_may_be_repeated_is_repeated(method: MethodDescriptor) -> None
     # The requests of a stream are not kept to be sent again.
     assert ("retry_policy" in route) is not method.client_streaming
     repeatable = not method.client_streaming and method.name not in NOT_REPEATABLE
-    assert ("unavailable" in policy) is repeatable
+    assert ({"unavailable", "cancelled", "reset"} <= set(policy)) is repeatable
+    assert repeatable or {"unavailable", "cancelled", "reset"}.isdisjoint(policy)
 
 
 @pytest.mark.parametrize("service", OURS, ids=lambda service: service.full_name)
 def test_what_services_say_among_themselves_has_no_route(service: ServiceDescriptor) -> None:
     assert [path for path in map(path_of, service.methods) if route_of(path) is not None] == []
+
+
+@pytest.mark.parametrize("settings", [QueueSettings, NotifierSettings])
+def test_heartbeats_come_well_before_a_silent_stream_is_ended(settings: type[Any]) -> None:
+    (slowest,) = (
+        each.metadata["maximum"] for each in dataclasses.fields(settings) if each.name == "heartbeat_s"
+    )
+
+    ends = {route["route"]["idle_timeout"] for route in ROUTES if "idle_timeout" in route.get("route", {})}
+    assert ends == {"60s"}
+    assert slowest * 2 < 60
 
 
 def test_every_cluster_of_ours_is_asked_for_its_health_and_takes_replicas() -> None:
