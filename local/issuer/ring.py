@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,12 @@ class RingKey:
     signs_since: float | None = None
     retired_at: float | None = None
 
-    @cached_property
+    @property
     def private(self) -> RSAPrivateKey:
-        """What signs. Loading it takes a while, so it is kept."""
-        loaded = serialization.load_pem_private_key(self.pem.encode(), password=None)
-        if not isinstance(loaded, RSAPrivateKey):
-            raise TypeError("the ring holds a key that is not RSA")
-        return loaded
+        """What signs."""
+        return _loaded(self.pem)
 
-    @cached_property
+    @property
     def public_jwk(self) -> dict[str, Any]:
         """What verifies, as a JSON Web Key."""
         key: dict[str, Any] = json.loads(RSAAlgorithm.to_jwk(self.private.public_key()))
@@ -65,8 +62,7 @@ class Ring:
         status = self._path.stat()
         seen = (status.st_ino, status.st_mtime_ns)
         if seen != self._seen:
-            kept = {key.id: key for key in self._keys}
-            self._keys = [_kept(kept, RingKey(**each)) for each in json.loads(self._path.read_text())]
+            self._keys = [RingKey(**each) for each in json.loads(self._path.read_text())]
             self._seen = seen
         return self._keys
 
@@ -101,9 +97,13 @@ class Ring:
         write_private(self._path, json.dumps([asdict(key) for key in keys]))
 
 
-def _kept(known: dict[str, RingKey], key: RingKey) -> RingKey:
-    """The same key as the object whose loaded halves are already there, if nothing else changed."""
-    return known[key.id] if known.get(key.id) == key else key
+@lru_cache(maxsize=32)
+def _loaded(pem: str) -> RSAPrivateKey:
+    """The key, which is checked while it is loaded; that takes far longer than a signature, so it is kept."""
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError("the ring holds a key that is not RSA")
+    return key
 
 
 def _new_key() -> RingKey:
