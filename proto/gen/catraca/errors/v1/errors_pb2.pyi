@@ -129,7 +129,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UNITS_IN_USE: _Reason.ValueType  # 70
     """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
     REASON_HOLD_LIMIT: _Reason.ValueType  # 71
-    """RESOURCE_EXHAUSTED. This caller holds and releases too often within one turn. Carries RetryInfo."""
+    """RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
     REASON_ORDER_NOT_FOUND: _Reason.ValueType  # 80
     """---- orders and payments ----
 
@@ -281,7 +281,7 @@ REASON_HOLD_BOUND: Reason.ValueType  # 69
 REASON_UNITS_IN_USE: Reason.ValueType  # 70
 """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
 REASON_HOLD_LIMIT: Reason.ValueType  # 71
-"""RESOURCE_EXHAUSTED. This caller holds and releases too often within one turn. Carries RetryInfo."""
+"""RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
 REASON_ORDER_NOT_FOUND: Reason.ValueType  # 80
 """---- orders and payments ----
 
