@@ -56,6 +56,13 @@ class Settings(CommonSettings):
     watch_sale_ms: int = setting(
         250, "Milliseconds between two messages of WatchSale at least.", minimum=50, maximum=5000
     )
+    rejoin_pause_s: float = setting(
+        2.0,
+        "Seconds between two places of one buyer who leaves an open line and joins again: each takes room in "
+        "it for good.",
+        minimum=0,
+        maximum=60,
+    )
     joins_per_run: int = setting(
         64,
         "Unary joins in one run of the script at most; they share a receipt, which grows with them.",

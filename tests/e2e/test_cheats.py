@@ -460,6 +460,21 @@ async def taken_and_given_back(house: Any, buyer: Buyer, how: str, number: int, 
     return "FINE"
 
 
+async def test_leaving_and_joining_for_ever_takes_no_room(house: Any) -> None:
+    name = await house.sale(capacity=2, limit=2)
+    buyer = house.buyer(name)
+    await house.admitted(house.buyer(name))
+    joined = (await buyer.join()).place
+    await buyer.leave()
+    async with nothing_changes(house, name):
+        for _ in range(20):
+            assert await word_of(buyer.join()) == "JOIN_LIMIT"
+    async with asyncio.timeout(30):
+        while await word_of(buyer.join()) == "JOIN_LIMIT":
+            await asyncio.sleep(0.1)
+    assert (await buyer.place()).place == joined + 1, "at the end, once"
+
+
 async def test_ten_thousand_joins_of_one_person_are_one_place(house: Any) -> None:
     name = await house.sale(opens_in_s=3000)
     bff = house.minter.mint("front", roles=["bff"], namespace="shop")

@@ -93,7 +93,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ADMISSION_REQUIRED: _Reason.ValueType  # 46
     """FAILED_PRECONDITION. A sale with a line needs an admission here."""
     REASON_JOIN_LIMIT: _Reason.ValueType  # 47
-    """RESOURCE_EXHAUSTED. Too many joins from this subject or address. Carries RetryInfo."""
+    """RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
     REASON_ACCESS_CODE_INVALID: _Reason.ValueType  # 48
     """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
     REASON_CHALLENGE_REQUIRED: _Reason.ValueType  # 49
@@ -245,7 +245,7 @@ REASON_ADMISSION_FOREIGN: Reason.ValueType  # 45
 REASON_ADMISSION_REQUIRED: Reason.ValueType  # 46
 """FAILED_PRECONDITION. A sale with a line needs an admission here."""
 REASON_JOIN_LIMIT: Reason.ValueType  # 47
-"""RESOURCE_EXHAUSTED. Too many joins from this subject or address. Carries RetryInfo."""
+"""RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
 REASON_ACCESS_CODE_INVALID: Reason.ValueType  # 48
 """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
 REASON_CHALLENGE_REQUIRED: Reason.ValueType  # 49
