@@ -47,7 +47,7 @@ class RunningStack:
     pids: dict[str, list[int]]
     """Process ids by part, one per replica."""
     keys: dict[str, str]
-    """Key files by purpose: buyer_hash, admission, ticket, receipt, issuer, sandbox, service_token."""
+    """Key files by purpose, as `local.wiring.Keys` names them."""
 
     def minter(self) -> Minter:
         """Mints tokens that the running services accept."""

@@ -5,13 +5,11 @@ import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 SECRET_BYTES = 24
 SYMMETRIC_KEY_BYTES = 32
-RSA_BITS = 2048
 
 
 def write_private(path: Path, text: str) -> None:
@@ -42,13 +40,6 @@ def ed25519_key(path: Path) -> Path:
     """A file with an Ed25519 private key in PEM."""
     if not path.exists():
         _write_pem(path, Ed25519PrivateKey.generate())
-    return path
-
-
-def rsa_key(path: Path) -> Path:
-    """A file with an RSA private key in PEM."""
-    if not path.exists():
-        _write_pem(path, rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS))
     return path
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.issuer.tokens import AUDIENCE, Minter
+from local.issuer.clients import make_clients
+from local.issuer.tokens import AUDIENCE, Minter, write_service_token
 from local.parts import CheckoutProcess, Part, PythonProcess, QueueProcess
-from local.private import ed25519_key, kept_secret, rsa_key, symmetric_keys, write_private
+from local.private import ed25519_key, kept_secret, symmetric_keys, write_private
 from local.servers.envoy import Upstreams
 
-SERVICE_TOKEN_TTL_S = 365 * 24 * 3600
 SANDBOX_SECRET_BYTES = 24
 
 
@@ -29,7 +29,8 @@ class Keys:
             "admission": "admission.json",
             "ticket": "ticket.pem",
             "receipt": "receipt.pem",
-            "issuer": "issuer.pem",
+            "issuer": "issuer.json",
+            "clients": "clients.json",
             "sandbox": "sandbox.json",
             "service_token": "service-token.jwt",
         }
@@ -47,14 +48,24 @@ class Keys:
         symmetric_keys(files["admission"])
         ed25519_key(files["ticket"])
         ed25519_key(files["receipt"])
-        rsa_key(files["issuer"])
+        make_clients(files["clients"])
         if not files["sandbox"].exists():
             api_key, webhook_secret = (secrets.token_hex(SANDBOX_SECRET_BYTES) for _ in range(2))
             write_private(
                 files["sandbox"], json.dumps({"api_key": api_key, "webhook_secret": webhook_secret})
             )
-        token = Minter(files["issuer"], issuer).mint("catraca", roles=["service"], ttl_s=SERVICE_TOKEN_TTL_S)
-        write_private(files["service_token"], token)
+        write_service_token(files["service_token"], Minter(files["issuer"], issuer))
+
+    def variables_of_issuer(self, address: str, url: str) -> dict[str, str]:
+        """The environment of an issuer that listens at `address` and is reached under `url`."""
+        return {
+            "CATRACA_ISSUER_LISTEN": address,
+            "CATRACA_ISSUER_KEY_FILE": str(self.files["issuer"]),
+            "CATRACA_ISSUER_CLIENTS_FILE": str(self.files["clients"]),
+            "CATRACA_ISSUER_SECRET": self.issuer_secret,
+            "CATRACA_SERVICE_TOKEN_FILE": str(self.files["service_token"]),
+            "CATRACA_OIDC_ISSUER": url,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,18 +105,10 @@ class Wiring:
     def variables(self, name: str, process: PythonProcess) -> dict[str, str]:
         """The environment of one process of the named part."""
         if name == "issuer":
-            return self._of_issuer(process)
+            return self.keys.variables_of_issuer(process.address, self.issuer_url)
         if name == "sandbox":
             return self._of_sandbox(process)
         return self._of_every_service(process) | self._of_one_service(name, process)
-
-    def _of_issuer(self, process: PythonProcess) -> dict[str, str]:
-        return {
-            "CATRACA_ISSUER_LISTEN": process.address,
-            "CATRACA_ISSUER_KEY_FILE": str(self.keys.files["issuer"]),
-            "CATRACA_ISSUER_SECRET": self.keys.issuer_secret,
-            "CATRACA_OIDC_ISSUER": self.issuer_url,
-        }
 
     def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
         return {

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from local.issuer.tokens import Minter
+from local.parts import HttpProcess
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
+from local.wiring import Keys
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,20 @@ def postgres_server(servers_folder: Path) -> Iterator[Postgres]:
     server.launch()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HttpProcess, Minter]]:
+    """The token issuer, for its key set; and what mints the same tokens here."""
+    folder = tmp_path_factory.mktemp("issuer")
+    process = HttpProcess("issuer", folder, "local.issuer")
+    url, keys = f"http://{process.address}", Keys(folder / "keys")
+    keys.make(url)
+    process.variables = keys.variables_of_issuer(process.address, url)
+    process.start()
+    process.wait_ready(30)
+    yield process, Minter(keys.files["issuer"], url)
+    process.stop()
 
 
 @pytest.fixture(scope="module")

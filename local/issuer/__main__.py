@@ -6,6 +6,8 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from local.issuer.clients import registered
+from local.issuer.keeper import Keeper
 from local.issuer.server import application
 from local.issuer.tokens import Minter
 from services.kit.settings import REQUIRED, SettingError, exit_for, load_or_exit, setting
@@ -18,9 +20,18 @@ class Settings:
     issuer_listen: str = setting(REQUIRED, "host:port that it listens on.")
     oidc_issuer: str = setting(REQUIRED, "`iss` of its tokens: the URL under which verifiers reach it.")
     issuer_key_file: Path = setting(
-        REQUIRED, "Its RSA key in PEM; made if missing, so that tokens outlive a restart."
+        REQUIRED, "Its RSA keys as JSON; made if missing, so that tokens outlive a restart."
     )
-    issuer_secret: str = setting(REQUIRED, "What a client of the token endpoint has to know.", secret=True)
+    issuer_key_age_s: float = setting(
+        7 * 24 * 3600.0, "Seconds that a key signs before the next one takes over.", minimum=60
+    )
+    issuer_clients_file: Path = setting(REQUIRED, "JSON list of the registered clients.")
+    issuer_secret: str = setting(
+        REQUIRED, "What opens the development grant and the rotation of keys.", secret=True
+    )
+    service_token_file: Path = setting(
+        REQUIRED, "The services' bearer token, renewed before it ends and whenever a key retires."
+    )
 
 
 def main() -> None:
@@ -28,7 +39,9 @@ def main() -> None:
     host, _, port = settings.issuer_listen.rpartition(":")
     if not host or not port.isdigit():
         exit_for(SettingError("CATRACA_ISSUER_LISTEN", repr(settings.issuer_listen), "host:port"))
-    app = application(Minter(settings.issuer_key_file, settings.oidc_issuer), settings.issuer_secret)
+    minter = Minter(settings.issuer_key_file, settings.oidc_issuer)
+    keeper = Keeper(minter, settings.service_token_file, settings.issuer_key_age_s)
+    app = application(keeper, registered(settings.issuer_clients_file), settings.issuer_secret)
     web.run_app(app, host=host, port=int(port), access_log=None, print=None, loop=uvloop.new_event_loop())
 
 

@@ -1,18 +1,14 @@
-"""Makes access tokens (JWT, RS256) and tells the public key that verifies them."""
+"""Makes access tokens (JWT, RS256) with the ring's signing key."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from jwt.algorithms import RSAAlgorithm
 
-from local.private import rsa_key
+from local.issuer.ring import LONGEST_TTL_S, Ring
+from local.private import write_private
 
 AUDIENCE = "catraca"
 ROLES = ("buyer", "organiser", "staff", "bff", "service")
@@ -21,18 +17,16 @@ DEFAULT_TTL_S = 3600
 
 
 class Minter:
-    """Mints tokens with the key in a file, made if there is none. It is loaded once: a token takes 1 ms."""
+    """Mints tokens with the keys in a file, made if there is none. A token takes 1 ms."""
 
-    def __init__(self, key_file: Path, issuer: str) -> None:
-        loaded = serialization.load_pem_private_key(rsa_key(key_file).read_bytes(), password=None)
-        if not isinstance(loaded, RSAPrivateKey):
-            raise TypeError(f"{key_file} holds no RSA key")
-        self._key = loaded
+    def __init__(self, ring_file: Path, issuer: str) -> None:
+        self.ring = Ring(ring_file)
         self.issuer = issuer
-        public = loaded.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        self.key_id = hashlib.sha256(public).hexdigest()[:16]
+
+    @property
+    def key_id(self) -> str:
+        """The `kid` of the next token."""
+        return self.ring.signing.id
 
     def mint(
         self,
@@ -42,7 +36,12 @@ class Minter:
         namespace: str = DEFAULT_NAMESPACE,
         ttl_s: int = DEFAULT_TTL_S,
     ) -> str:
-        """A token for a subject of a namespace. A negative `ttl_s` gives one that has expired already."""
+        """A token for a subject of a namespace. A negative `ttl_s` gives one that has expired already.
+
+        Raises ValueError for one that would outlive its key.
+        """
+        if ttl_s > LONGEST_TTL_S:
+            raise ValueError(f"a token lives at most {LONGEST_TTL_S} seconds")
         now = int(time.time())
         claims = {
             "iss": self.issuer,
@@ -53,9 +52,14 @@ class Minter:
             "iat": min(now, now + ttl_s),
             "exp": now + ttl_s,
         }
-        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self.key_id})
+        key = self.ring.signing
+        return jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.id})
 
     def jwks(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set."""
-        key = json.loads(RSAAlgorithm.to_jwk(self._key.public_key()))
-        return {"keys": [key | {"kid": self.key_id, "use": "sig", "alg": "RS256"}]}
+        """The public keys as a JSON Web Key Set."""
+        return self.ring.jwks()
+
+
+def write_service_token(path: Path, minter: Minter) -> None:
+    """A new token for the services, who read the file again when it changes."""
+    write_private(path, minter.mint("catraca", roles=["service"], ttl_s=LONGEST_TTL_S))

@@ -21,7 +21,7 @@ from local.rush.settings import Plan
 from local.rush.shop import Offer
 
 # Refusals that say "the same again, a little later": nothing changed, or repeating is safe.
-TRANSIENT = frozenset({"OVERLOADED", "UNAVAILABLE", "SALE_NOT_LOADED", "DEADLINE"})
+TRANSIENT = frozenset({"JOIN_LIMIT", "OVERLOADED", "UNAVAILABLE", "SALE_NOT_LOADED", "DEADLINE"})
 MOST_TRIES = 40
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 # What buyers plan of these kinds can still change how the sale ends.

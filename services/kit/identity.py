@@ -21,8 +21,6 @@ MAX_SUBJECT_BYTES = 256
 
 _BEARER = "bearer "
 _LONGEST_TOKEN = 8 * 1024
-_REMEMBER_S = 60.0
-_REMEMBERED = 20_000
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -114,15 +112,27 @@ def sound_subject(subject: str) -> bool:
 
 
 class Verifier:
-    """Verifies bearer tokens of one issuer and remembers them for at most a minute.
+    """Verifies bearer tokens of one issuer and remembers them for a while.
 
     A token that is remembered costs a hash and a look-up; one that is not, a signature check. A digest of
     each is kept, and at most so many.
     """
 
-    def __init__(self, jwks_url: str, issuer: str, audience: str, keys: KeyRing) -> None:
-        """`keys` are what buyers' ids are made with; a Caller carries them."""
-        self._key_set = KeySet(jwks_url)
+    def __init__(
+        self,
+        jwks_url: str,
+        issuer: str,
+        audience: str,
+        keys: KeyRing,
+        *,
+        fresh_s: float,
+        remember_s: float,
+        remember_most: int,
+    ) -> None:
+        """`keys` are what buyers' ids are made with; a Caller carries them. The bounds are settings."""
+        self._key_set = KeySet(jwks_url, fresh_s)
+        self._remember_s = remember_s
+        self._remember_most = remember_most
         self._issuer = issuer
         self._audience = audience
         self._keys = keys
@@ -158,9 +168,9 @@ class Verifier:
             del self._remembered[digest]
         claims = await self._claims(token)
         who = self._caller_of(claims)
-        if len(self._remembered) >= _REMEMBERED:
+        if len(self._remembered) >= self._remember_most:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = (who, float(claims["exp"]), time.monotonic() + _REMEMBER_S)
+        self._remembered[digest] = (who, float(claims["exp"]), time.monotonic() + self._remember_s)
         return who
 
     async def _claims(self, token: str) -> Mapping[str, Any]:

@@ -17,18 +17,21 @@ _LARGEST_BYTES = 256 * 1024
 _COOL_DOWN_S = 5.0
 # Until the first fetch succeeds nobody can be let in, so it is tried more often.
 _FIRST_COOL_DOWN_S = 0.5
-# Keys that the issuer withdrew are forgotten after this.
-_FRESH_S = 600.0
 _USABLE = frozenset({"RS256", "ES256", "EdDSA"})
 
 _log = get_logger("jwks")
 
 
 class KeySet:
-    """The keys behind one JWKS URL."""
+    """The keys behind one JWKS URL. One that the issuer withdrew is forgotten after `fresh_s` seconds.
 
-    def __init__(self, url: str) -> None:
+    They are fetched again in half that time, which makes nobody wait while calls come in. An issuer that does
+    not answer takes no key away.
+    """
+
+    def __init__(self, url: str, fresh_s: float) -> None:
         self._url = url
+        self._fresh_s = fresh_s
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._loaded_at: float | None = None
         self._tried_at: float | None = None
@@ -42,12 +45,14 @@ class KeySet:
         """
         key = self._known(kid)
         now = time.monotonic()
-        if key is not None:
-            if self._loaded_at is not None and now - self._loaded_at > _FRESH_S and self._may_try(now):
-                # This caller need not wait: the keys in hand are good until the issuer answers.
+        if key is not None and self._loaded_at is not None:
+            age_s = now - self._loaded_at
+            if age_s > self._fresh_s / 2 and self._may_try(now):
                 self._refresh()
-            return key
-        if self._fetching is None and self._may_try(now):
+            # Only who comes after a long silence waits; if the issuer failed to answer, nobody does.
+            if age_s <= self._fresh_s or self._failed:
+                return key
+        elif self._fetching is None and self._may_try(now):
             self._refresh()
         if self._fetching is not None:
             # Everyone waits for the same fetch, and who stops waiting does not stop it.

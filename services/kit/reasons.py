@@ -83,7 +83,7 @@ TABLE: Mapping[str, Row] = {
     "HOLD_RELEASED": Row(Code.FAILED_PRECONDITION, "The hold was released before."),
     "HOLD_BOUND": Row(Code.FAILED_PRECONDITION, "The hold belongs to an order already."),
     "UNITS_IN_USE": Row(Code.FAILED_PRECONDITION, "The units are held, sold or promised."),
-    "HOLD_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Held and given back too often within one turn.", 10.0),
+    "HOLD_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Taken and given back too often within one turn.", 10.0),
     # orders and payments
     "ORDER_NOT_FOUND": Row(Code.NOT_FOUND, "The buyer has no such order."),
     "ORDER_STATE": Row(Code.FAILED_PRECONDITION, "The order is past the point where this is possible."),

@@ -51,7 +51,15 @@ class Server:
         Raises SettingError for a buyers' key file that cannot be used.
         """
         keys = load_single(settings.buyer_hash_key_file, "buyer_hash_key_file")
-        verifier = Verifier(settings.jwks_url, settings.oidc_issuer, settings.audience, keys)
+        verifier = Verifier(
+            settings.jwks_url,
+            settings.oidc_issuer,
+            settings.audience,
+            keys,
+            fresh_s=settings.jwks_fresh_s,
+            remember_s=settings.token_remembered_s,
+            remember_most=settings.tokens_remembered,
+        )
         guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public))
         self._name = name
         self._settings = settings

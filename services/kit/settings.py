@@ -63,6 +63,19 @@ class CommonSettings:
     )
     oidc_issuer: str = setting(REQUIRED, "`iss` of every bearer token.")
     jwks_url: str = setting(REQUIRED, "Where the issuer publishes its public keys.")
+    jwks_fresh_s: float = setting(
+        300.0,
+        "Seconds that the issuer's keys are believed; a key that was withdrawn is taken no longer than this "
+        "and the time that a token is remembered.",
+        minimum=1,
+        maximum=86_400,
+    )
+    token_remembered_s: float = setting(
+        60.0, "Seconds that a verified token is taken without looking at its signature again.", minimum=0
+    )
+    tokens_remembered: int = setting(
+        20_000, "Verified tokens that are remembered, some 500 bytes each.", minimum=1
+    )
     audience: str = setting("catraca", "`aud` of every bearer token.")
     buyer_hash_key_file: Path = setting(
         REQUIRED, "JSON list with the one key that buyers' ids are made with; the same in every service."

@@ -61,7 +61,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     signing_key = load_signing_key(receipt_key, "receipt_key_file") if receipt_key else None
     definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
     cache = EpochCache(epochs)
-    store = LineStore(redis, cache)
+    store = LineStore(redis, cache, settings.rejoin_pause_s)
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
     line = Line(store, ledger, Receipts(signing_key, seeds.salt), admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)

@@ -59,6 +59,13 @@ class Settings(CommonSettings):
     standing_listen: str | None = setting(
         None, "host:port of plain HTTP for the public standing of sales; without it there is none."
     )
+    rejoin_pause_s: float = setting(
+        2.0,
+        "Seconds between two places of one buyer who leaves an open line and joins again: each takes room in "
+        "it for good.",
+        minimum=0,
+        maximum=60,
+    )
     joins_per_run: int = setting(
         64,
         "Unary joins in one run of the script at most; they share a receipt, which grows with them.",

@@ -63,10 +63,16 @@ class Line:
         self._drawn: dict[str, tuple[bytes, Permutation | None]] = {}
 
     async def join(self, sale: str, buyers: Sequence[bytes]) -> Joins:
-        """Takes a place for each buyer; whoever has a live one keeps it. Raises NO_LINE, WRONG_PHASE."""
+        """Takes a place for each buyer; whoever has a live one keeps it. Raises NO_LINE, WRONG_PHASE.
+
+        Who left and comes back too soon is refused alone, as JOIN_LIMIT.
+        """
         self._definition_of(sale)
         entries, standing = await self._store.join(sale, buyers)
         views = await self._views(sale, buyers, entries, standing)
+        for position, entry in enumerate(entries):
+            if entry is None:
+                views[position] = Refusal("JOIN_LIMIT", retry_after_s=self._store.rejoin_pause_s, sale=sale)
         views, standing = await self._renewed(sale, buyers, views, standing)
         joined = [
             (buyer, view.entry.index)

@@ -58,8 +58,9 @@ def keys_of(sale: str) -> list[str]:
 class LineStore:
     """The line of every sale, as Redis keeps it."""
 
-    def __init__(self, redis: Redis, epochs: EpochBook) -> None:
-        """`redis` answers bytes."""
+    def __init__(self, redis: Redis, epochs: EpochBook, rejoin_pause_s: float = 0.0) -> None:
+        """`redis` answers bytes. `rejoin_pause_s` is the least time between two places of one buyer."""
+        self.rejoin_pause_s = rejoin_pause_s
         self._redis = redis
         self._epochs = epochs
         self._script = load_script()
@@ -90,15 +91,20 @@ class LineStore:
         (result,) = await self.run(sale, {"op": "define", "revision": revision, "definition": definition})
         return int(result["revision"])
 
-    async def join(self, sale: str, buyers: Sequence[bytes]) -> tuple[list[Entry], Standing]:
-        """Gives each buyer (16 bytes) a place. Raises NO_LINE, WRONG_PHASE, OVERLOADED."""
-        joined, seen = await self.run(sale, {"op": "join", "buyers": b"".join(buyers)}, _STANDING)
+    async def join(self, sale: str, buyers: Sequence[bytes]) -> tuple[list[Entry | None], Standing]:
+        """Gives each buyer (16 bytes) a place; None for who left and comes back within the pause.
+
+        Raises NO_LINE, WRONG_PHASE, OVERLOADED.
+        """
+        pause_ms = round(self.rejoin_pause_s * 1000)
+        command = {"op": "join", "buyers": b"".join(buyers), "pause_ms": pause_ms}
+        joined, seen = await self.run(sale, command, _STANDING)
         standing = standing_of(seen)
         return _entries(joined, standing.now_ms), standing
 
     async def renew(
         self, sale: str, buyers: Sequence[bytes], over: Sequence[int]
-    ) -> tuple[list[Entry], Standing]:
+    ) -> tuple[list[Entry | None], Standing]:
         """Gives buyers whose turn at the indexes `over` has ended a place at the end. Raises WRONG_PHASE."""
         command = {"op": "renew", "buyers": b"".join(buyers), "indexes": list(over)}
         renewed, seen = await self.run(sale, command, _STANDING)
@@ -259,9 +265,9 @@ def _entry(index: int, record: str) -> Entry:
     return Entry(-index - 1, joined_ms, left=True) if index < 0 else Entry(index, joined_ms)
 
 
-def _entries(result: Result, now_ms: int) -> list[Entry]:
-    """Who is new joined now; who is not is named in `earlier` with their record."""
-    entries = [Entry(index, now_ms) for index in result["indexes"]]
+def _entries(result: Result, now_ms: int) -> list[Entry | None]:
+    """Who is new joined now; who is not is named in `earlier` with their record; who got no place is None."""
+    entries = [None if index is False else Entry(index, now_ms) for index in result["indexes"]]
     earlier = result["earlier"]
     for position, record in zip(earlier[::2], earlier[1::2], strict=True):
         entries[position] = _entry(result["indexes"][position], record)

@@ -14,6 +14,7 @@ from services.kit.keys import load_signing_key, verifies
 from services.queue.draw import Permutation, draw_key
 
 PATIENCE_S = 20.0
+REJOIN_PAUSE_S = 2.0
 CALLED, WAITING = queue.PLACE_STATE_CALLED, queue.PLACE_STATE_WAITING
 
 
@@ -165,6 +166,9 @@ async def test_a_place_given_up_ends_the_watch_and_makes_room(house: Any) -> Non
     assert await refused(first.enter()) == "NOT_IN_LINE"
     assert (await first.place()).state == queue.PLACE_STATE_LEFT
     assert (await first.leave()).state == queue.PLACE_STATE_LEFT
+    # A place takes room for good, so there is a pause between two of them.
+    assert await refused(first.join()) == "JOIN_LIMIT"
+    await asyncio.sleep(REJOIN_PAUSE_S)
     assert (await first.join()).place == 2
 
 

@@ -3,8 +3,8 @@
 -- KEYS: none
 -- ARGV: order_id, buyer, items, hold_id, place
 -- Returns: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
---   SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED,
---   HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
+--   HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
+--   HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
 local function answer(claim)
   if claim.word ~= 'CLAIMED' then
     return refuse(claim.word, claim.detail)
@@ -59,6 +59,7 @@ transitions.claim = function(cmd)
   elseif hold then
     claim = bind(cmd, hold)
   else
+    rights.count(cmd.buyer, promise)
     if promise then
       promises.spend(cmd.buyer, promise, quantity)
     end

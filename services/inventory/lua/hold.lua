@@ -25,36 +25,6 @@ local function answer_again(cmd, hold)
   return { word = 'HELD', hold = holds.shown(hold) }
 end
 
--- With a line each turn has a number of holds, without one each buyer has it for as long as a hold lasts.
-local function holds_made(buyer, promise)
-  if promise then
-    return promise.holds, promise.turn_ends
-  end
-  local counts = view.buyer(buyer)
-  if view.now < counts.window_ends then
-    return counts.window_holds, counts.window_ends
-  end
-  return 0, view.now + view.def.hold_ms
-end
-
-local function count_hold(buyer, promise)
-  local made, window_ends = holds_made(buyer, promise)
-  if promise then
-    promise.holds = made + 1
-  else
-    local counts = view.buyer(buyer)
-    counts.window_holds, counts.window_ends = made + 1, window_ends
-    view.save_buyer(buyer, counts)
-  end
-end
-
-local function hold_limit_refusal(buyer, promise)
-  local made, window_ends = holds_made(buyer, promise)
-  if made >= view.def.holds_per_turn then
-    return refuse('HOLD_LIMIT', { retry_after_ms = window_ends - view.now })
-  end
-end
-
 local function hold_for_order(cmd)
   local claim = view.claim(cmd.order_id)
   local refusal = claims.refusal(claim, cmd.buyer)
@@ -78,12 +48,11 @@ transitions.hold = function(cmd)
     return hold_for_order(cmd)
   end
   local lines, quantity, promise, refusal = rights.to_take(cmd.buyer, cmd.place, cmd.items)
-  refusal = refusal or hold_limit_refusal(cmd.buyer, promise)
   if refusal then
     return refusal
   end
   -- After this point nothing can fail.
-  count_hold(cmd.buyer, promise)
+  rights.count(cmd.buyer, promise)
   if promise then
     promises.spend(cmd.buyer, promise, quantity)
   end

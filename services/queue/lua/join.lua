@@ -1,8 +1,9 @@
 -- Purpose: – → WAITING. Gives each buyer a place. Whoever has one keeps it; who left gets the same index back
---   before the freeze, and stands at the end after it. The answer's `earlier` are the positions in the batch of
---   those who had joined before, each followed by its member's record.
+--   before the freeze, and stands at the end after it, with a pause between two places, as each takes room for
+--   good; until then the index is false. The answer's `earlier` are the positions in the batch of those who had
+--   joined before, each followed by its member's record.
 -- KEYS: index, members
--- ARGV: buyers
+-- ARGV: buyers, pause_ms
 -- Returns: JOINED, NO_LINE, WRONG_PHASE, OVERLOADED
 if not line.def.line then return {word = 'NO_LINE'} end
 local phase = phase_of(line)
@@ -20,7 +21,9 @@ for at = 1, #buyers, BUYER_BYTES do
   local index = next_index
   if redis.call('HSETNX', keys.index, buyer, next_index) == 0 then
     index = tonumber(redis.call('HGET', keys.index, buyer))
-    if index < 0 and line.cohort then
+    if index < 0 and line.cohort and joined_at(keys.members, index) + cmd.pause_ms > line.now then
+      index = false
+    elseif index < 0 and line.cohort then
       index = next_index
       redis.call('HSET', keys.index, buyer, index)
     elseif index < 0 then
@@ -32,7 +35,7 @@ for at = 1, #buyers, BUYER_BYTES do
   if index == next_index then
     added[#added + 1] = buyer
     next_index = next_index + 1
-  else
+  elseif index then
     earlier[#earlier + 1] = position
     earlier[#earlier + 1] = index
   end

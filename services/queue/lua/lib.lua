@@ -73,3 +73,8 @@ local function record_of(members, index)
   if index < 0 then index = -index - 1 end
   return redis.call('GETRANGE', members, index * RECORD_BYTES, (index + 1) * RECORD_BYTES - 1)
 end
+
+-- When the member of an index joined, in milliseconds.
+local function joined_at(members, index)
+  return (struct.unpack('>I6', record_of(members, index), BUYER_BYTES + 1))
+end

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,25 +169,6 @@ class Replicas:
         for replica in self.started:
             await replica.channel.close()
             await asyncio.to_thread(replica.process.stop)
-
-
-@pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HttpProcess, Minter]]:
-    """The token issuer, for its key set; and what mints the same tokens here."""
-    folder = tmp_path_factory.mktemp("issuer")
-    process = HttpProcess("issuer", folder, "local.issuer")
-    url = f"http://{process.address}"
-    minter = Minter(folder / "issuer.pem", url)
-    process.variables = {
-        "CATRACA_ISSUER_LISTEN": process.address,
-        "CATRACA_ISSUER_KEY_FILE": str(folder / "issuer.pem"),
-        "CATRACA_ISSUER_SECRET": "of-no-use-here",
-        "CATRACA_OIDC_ISSUER": url,
-    }
-    process.start()
-    process.wait_ready(30)
-    yield process, minter
-    process.stop()
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,10 @@ class Model:
             return "ALLOWANCE_EXCEEDED"
         if not promise and quantity > self.unpromised():
             return "SOLD_OUT"
-        return self.section_refusal(lines) or (lines, promise)
+        refusal = self.section_refusal(lines)
+        if refusal is None and self.too_many_holds(command["buyer"], promise):
+            return "HOLD_LIMIT"
+        return refusal or (lines, promise)
 
     def section_refusal(self, lines: Lines) -> str | None:
         for section, kind, _ in lines:
@@ -291,6 +294,7 @@ class Model:
             claim.word = taking
             return claim
         claim.lines, promise = taking
+        self.count_hold(command["buyer"], promise)
         if promise:
             promise.left -= claim.quantity
             claim.place = promise.place
@@ -316,8 +320,6 @@ class Model:
         if isinstance(taking, str):
             return {"word": taking}
         lines, promise = taking
-        if self.too_many_holds(command["buyer"], promise):
-            return {"word": "HOLD_LIMIT"}
         self.count_hold(command["buyer"], promise)
         hold = Hold(*key, repr(command["items"]), lines, self.now + self.definition["hold_ms"], None)
         if promise:

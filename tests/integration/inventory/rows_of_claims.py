@@ -202,3 +202,29 @@ async def claim_with_other_items(book: Book) -> Result:
     await called(book)
     await book.claim("ana", "order", ("floor", 1), place=0)
     return await book.claim("ana", "order", ("floor", 2), place=0)
+
+
+@row("claim", "HOLD_LIMIT", holds_per_turn=2)
+async def too_many_orders_in_one_turn(book: Book) -> Result:
+    await called(book)
+    await book.claim("ana", "first", ("floor", 1), place=0)
+    await book.of_order("release", "ana", "first", "first")
+    await book.hold("ana", "hold-0001", ("floor", 1), place=0)
+    # To order what is held takes nothing more, and saying the same again neither.
+    assert (await book.claim("ana", "second", hold_id="hold-0001"))["word"] == "CLAIMED"
+    assert (await book.claim("ana", "first", ("floor", 1), place=0))["word"] == "CLAIMED"
+    before = await book.ledger()
+    result = await book.claim("ana", "third", ("floor", 1), place=0)
+    assert await book.ledger() == before
+    return result
+
+
+@row("claim", "HOLD_LIMIT", line=False, holds_per_turn=1)
+async def too_many_orders_without_a_line(book: Book) -> Result:
+    await book.claim("ana", "first", ("floor", 1))
+    await book.of_order("release", "ana", "first", "first")
+    assert (await book.claim("bia", "other", ("floor", 1)))["word"] == "CLAIMED"
+    result = await book.claim("ana", "second", ("floor", 1))
+    await book.at(120_000)
+    assert (await book.claim("ana", "third", ("floor", 1)))["word"] == "CLAIMED"
+    return result

@@ -22,7 +22,13 @@ KEYS = KeyRing((SymmetricKey("a", b"k" * 32),))
 
 @pytest.fixture
 def verifier(issuer: Issuer) -> Verifier:
-    return Verifier(issuer.url, ISSUER, AUDIENCE, KEYS)
+    return verifier_of(issuer)
+
+
+def verifier_of(issuer: Issuer, *, fresh_s: float = 300.0, remember_most: int = 100) -> Verifier:
+    return Verifier(
+        issuer.url, ISSUER, AUDIENCE, KEYS, fresh_s=fresh_s, remember_s=60.0, remember_most=remember_most
+    )
 
 
 async def word_of(verifier: Verifier, token: str) -> str:
@@ -144,10 +150,8 @@ async def test_a_token_is_verified_once_a_minute(
     assert len(decoded) == 2
 
 
-async def test_no_more_than_so_many_are_remembered(
-    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(identity, "_REMEMBERED", 3)
+async def test_no_more_than_so_many_are_remembered(issuer: Issuer) -> None:
+    verifier = verifier_of(issuer, remember_most=3)
     for number in range(5):
         assert await word_of(verifier, issuer.token(f"buyer {number}")) == "FINE"
     assert len(verifier._remembered) == 3
@@ -167,18 +171,47 @@ async def test_a_new_key_is_fetched_when_a_token_names_it(
     assert issuer.fetches == 2
 
 
-async def test_a_key_that_was_withdrawn_is_forgotten(
+def after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets the clock on; it runs on from there."""
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + seconds)
+
+
+async def test_a_key_that_was_withdrawn_is_forgotten_in_time(
     verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.add_key("second")
-    assert await word_of(verifier, issuer.token(kid="second")) == "FINE"
+    assert await word_of(verifier, issuer.token("b1", kid="second")) == "FINE"
     issuer.published.pop()
-    monkeypatch.setattr(jwks, "_FRESH_S", -1.0)
-    monkeypatch.setattr(jwks, "_COOL_DOWN_S", 0.0)
+    # Nobody called for a long time: the first who does waits for what the issuer says now.
+    after(301, monkeypatch)
+    assert await word_of(verifier, issuer.token("b2", kid="second")) == "TOKEN_INVALID"
+    assert await word_of(verifier, issuer.token("b1", kid="second")) == "TOKEN_INVALID"
+    assert await word_of(verifier, issuer.token()) == "FINE"
+
+
+async def test_keys_are_fetched_again_before_they_are_old(
+    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.add_key("second")
+    assert await word_of(verifier, issuer.token("b1", kid="second")) == "FINE"
+    issuer.published.pop()
+    after(151, monkeypatch)
+    assert await word_of(verifier, issuer.token("b2", kid="second")) == "FINE", "nobody waits"
     async with asyncio.timeout(10):
-        # The first who asks is not made to wait for the issuer.
         while await word_of(verifier, issuer.token(kid="second")) == "FINE":
             await asyncio.sleep(0.01)
+
+
+async def test_an_issuer_that_does_not_answer_takes_no_key_away(
+    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await word_of(verifier, issuer.token("b1")) == "FINE"
+    issuer.broken = True
+    after(301, monkeypatch)
+    for number in range(3):
+        assert await word_of(verifier, issuer.token(f"late {number}")) == "FINE"
+    assert issuer.fetches == 2
 
 
 async def test_an_issuer_that_is_late_makes_nobody_invalid(

@@ -117,6 +117,27 @@ async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_i
     assert [entry.index for entry in again] == [2, 3, 1]
 
 
+async def test_places_of_one_buyer_are_a_pause_apart(redis: Redis, epochs: OneEpoch, sale_id: str) -> None:
+    store = LineStore(redis, epochs, rejoin_pause_s=60)
+    await define(store, sale_id)
+    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.leave(sale_id, [buyer(1)])
+    back, _ = await store.join(sale_id, [buyer(1)])
+    assert back[0] is not None and back[0].index == 0, "in the lobby it is the same index"
+    await define(store, sale_id, opens_ms=-1, revision=2)
+    await store.join(sale_id, [buyer(3)])
+
+    for _ in range(20):
+        await store.leave(sale_id, [buyer(3)])
+        again, standing = await store.join(sale_id, [buyer(2), buyer(3)])
+
+        assert again[0] is not None and again[0].index == 1, "the others of a batch are not refused"
+        assert again[1] is None and standing.joined == 3
+    await redis.hset(keys_of(sale_id)[0], "now", standing.now_ms + 60_000)
+    again, standing = await store.join(sale_id, [buyer(3)])
+    assert again[0] is not None and again[0].index == 3
+
+
 async def test_the_cohort_is_frozen_by_time_at_the_first_run(
     store: LineStore, sale_id: str, redis: Redis
 ) -> None:

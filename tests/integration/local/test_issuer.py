@@ -1,30 +1,13 @@
 """The token issuer: what it mints verifies with what it publishes, and it grants nothing to strangers."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from local.issuer.server import application
 from local.issuer.tokens import AUDIENCE, Minter
-
-ISSUER = "http://issuer.test"
-SECRET = "development"
-Client = TestClient[Any, Any]
-
-
-@pytest.fixture
-def minter(tmp_path: Path) -> Minter:
-    return Minter(tmp_path / "issuer.pem", ISSUER)
-
-
-@pytest.fixture
-async def client(minter: Minter) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(application(minter, SECRET))) as client:
-        yield client
+from tests.integration.local.conftest import ISSUER, SECRET, Client
 
 
 async def published_key(client: Client, token: str) -> jwt.PyJWK:
@@ -94,7 +77,7 @@ async def test_a_wrong_field_is_named(client: Client, field: str, form: dict[str
 
 
 def test_the_key_is_private_and_kept(tmp_path: Path) -> None:
-    file = tmp_path / "issuer.pem"
+    file = tmp_path / "issuer.json"
 
     first, second = Minter(file, ISSUER), Minter(file, ISSUER)
 

@@ -228,25 +228,6 @@ class Notifiers:
             await asyncio.to_thread(process.stop)
 
 
-@pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The token issuer, for its key set; and what mints the same tokens here."""
-    folder = tmp_path_factory.mktemp("issuer")
-    process = HttpProcess("issuer", folder, "local.issuer")
-    url = f"http://{process.address}"
-    minter = Minter(folder / "issuer.pem", url)
-    process.variables = {
-        "CATRACA_ISSUER_LISTEN": process.address,
-        "CATRACA_ISSUER_KEY_FILE": str(folder / "issuer.pem"),
-        "CATRACA_ISSUER_SECRET": "of-no-use-here",
-        "CATRACA_OIDC_ISSUER": url,
-    }
-    process.start()
-    process.wait_ready(30)
-    yield process, minter
-    process.stop()
-
-
 @pytest.fixture
 async def notifiers(
     tmp_path: Path, nats_server: Nats, issuer: tuple[HttpProcess, Minter]

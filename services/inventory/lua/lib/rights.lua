@@ -1,4 +1,4 @@
--- Purpose: Who may take what, now: the window, the items, the promise, the limit and the stock, in this order.
+-- Purpose: Who may take what, now: the window, the items, the promise, the limit, the stock and how often, in this order.
 -- KEYS: none
 -- ARGV: none
 -- Returns: none
@@ -120,6 +120,38 @@ local function stock_refusal(promise, lines, quantity)
   end
 end
 
+-- Taking and giving back is counted, or one buyer could keep units from all others for ever: with a line each
+-- turn may take a number of times, without one each buyer may within the time that a hold lasts.
+local function taken(buyer, promise)
+  if promise then
+    return promise.holds, promise.turn_ends
+  end
+  local counts = view.buyer(buyer)
+  if view.now < counts.window_ends then
+    return counts.window_holds, counts.window_ends
+  end
+  return 0, view.now + view.def.hold_ms
+end
+
+local function times_refusal(buyer, promise)
+  local times, window_ends = taken(buyer, promise)
+  if times >= view.def.holds_per_turn then
+    return refuse('HOLD_LIMIT', { retry_after_ms = window_ends - view.now })
+  end
+end
+
+-- Counts one taking, by a hold or by an order.
+function rights.count(buyer, promise)
+  local times, window_ends = taken(buyer, promise)
+  if promise then
+    promise.holds = times + 1
+  else
+    local counts = view.buyer(buyer)
+    counts.window_holds, counts.window_ends = times + 1, window_ends
+    view.save_buyer(buyer, counts)
+  end
+end
+
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
 function rights.to_take(buyer, place, items)
   local refusal = rights.window_refusal()
@@ -131,5 +163,6 @@ function rights.to_take(buyer, place, items)
   promise, refusal = live_promise(buyer, place)
   if refusal then return nil, 0, nil, refusal end
   refusal = limit_refusal(buyer, promise, quantity) or stock_refusal(promise, lines, quantity)
+    or times_refusal(buyer, promise)
   return lines, quantity, promise, refusal
 end

@@ -93,7 +93,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ADMISSION_REQUIRED: _Reason.ValueType  # 46
     """FAILED_PRECONDITION. A sale with a line needs an admission here."""
     REASON_JOIN_LIMIT: _Reason.ValueType  # 47
-    """RESOURCE_EXHAUSTED. Too many joins from this subject or address. Carries RetryInfo."""
+    """RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
     REASON_ACCESS_CODE_INVALID: _Reason.ValueType  # 48
     """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
     REASON_CHALLENGE_REQUIRED: _Reason.ValueType  # 49
@@ -129,7 +129,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UNITS_IN_USE: _Reason.ValueType  # 70
     """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
     REASON_HOLD_LIMIT: _Reason.ValueType  # 71
-    """RESOURCE_EXHAUSTED. This caller holds and releases too often within one turn. Carries RetryInfo."""
+    """RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
     REASON_ORDER_NOT_FOUND: _Reason.ValueType  # 80
     """---- orders and payments ----
 
@@ -245,7 +245,7 @@ REASON_ADMISSION_FOREIGN: Reason.ValueType  # 45
 REASON_ADMISSION_REQUIRED: Reason.ValueType  # 46
 """FAILED_PRECONDITION. A sale with a line needs an admission here."""
 REASON_JOIN_LIMIT: Reason.ValueType  # 47
-"""RESOURCE_EXHAUSTED. Too many joins from this subject or address. Carries RetryInfo."""
+"""RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
 REASON_ACCESS_CODE_INVALID: Reason.ValueType  # 48
 """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
 REASON_CHALLENGE_REQUIRED: Reason.ValueType  # 49
@@ -281,7 +281,7 @@ REASON_HOLD_BOUND: Reason.ValueType  # 69
 REASON_UNITS_IN_USE: Reason.ValueType  # 70
 """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
 REASON_HOLD_LIMIT: Reason.ValueType  # 71
-"""RESOURCE_EXHAUSTED. This caller holds and releases too often within one turn. Carries RetryInfo."""
+"""RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
 REASON_ORDER_NOT_FOUND: Reason.ValueType  # 80
 """---- orders and payments ----
 

@@ -781,7 +781,7 @@ class ClaimCommand(_message.Message):
     """promise (or a hold) → bound to an order until accepted_at + orders.queue_max. The only place where turn and
     window are judged for an order. In a sale without a line it promises what is free.
     Words: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
-    SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED,
+    HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED,
     HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
     """
 

@@ -42,7 +42,8 @@ class QueueServiceStub:
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-    while the buyer has less than the sale's limit; at the limit the finished place is answered.
+    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
+    open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]
@@ -90,7 +91,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-    while the buyer has less than the sale's limit; at the limit the finished place is answered.
+    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
+    open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]  # type: ignore[assignment]
@@ -141,7 +143,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
         enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
         leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-        while the buyer has less than the sale's limit; at the limit the finished place is answered.
+        while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
+        open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
         """
 

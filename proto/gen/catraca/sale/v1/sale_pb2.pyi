@@ -650,7 +650,7 @@ class Limits(_message.Message):
     per_buyer: _builtins.int
     """Units held and owned by one buyer at most; 1 to 100, default 4."""
     holds_per_turn: _builtins.int
-    """Times one turn may hold and give back; default 20."""
+    """Times one turn may take units, by a hold or an order, and give them back; default 20."""
     def __init__(
         self,
         *,
