@@ -128,7 +128,7 @@ async def bff(s: Scene) -> Any:
 
 async def join_many(s: Scene, token: str) -> Any:
     call = s.house.at.queue.JoinMany(metadata=bearer(token))
-    await call.write(queue.JoinManyRequest(sale=s.open, items=[queue.JoinItem(subject="one")]))
+    await answered(call.write(queue.JoinManyRequest(sale=s.open, items=[queue.JoinItem(subject="one")])))
     return await first_of(streamed(call))
 
 
