@@ -92,6 +92,7 @@ class Stack:
             issuer_secret=self.keys.issuer_secret,
             sandbox_url=wiring.sandbox_url,
             targets=wiring.targets,
+            metrics={name: part.metrics for name, part in self.parts.items() if part.metrics},
             pids={name: part.pids for name, part in self.parts.items()},
             keys={purpose: str(path) for purpose, path in self.keys.files.items()},
         )

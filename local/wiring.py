@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.issuer.tokens import AUDIENCE, Minter
-from local.parts import CheckoutProcess, Part, PythonProcess
+from local.parts import CheckoutProcess, GrpcProcess, Part, PythonProcess
 from local.private import ed25519_key, kept_secret, rsa_key, symmetric_keys, write_private
 
 SERVICE_TOKEN_TTL_S = 365 * 24 * 3600
@@ -86,7 +86,10 @@ class Wiring:
             return self._of_issuer(process)
         if name == "sandbox":
             return self._of_sandbox(process)
-        return self._of_every_service(process) | self._of_one_service(name, process)
+        variables = self._of_every_service(process) | self._of_one_service(name, process)
+        if isinstance(process, GrpcProcess):
+            variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
+        return variables
 
     def _of_issuer(self, process: PythonProcess) -> dict[str, str]:
         return {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import grpc
 from aiohttp import web
 
+from services.checkout import metrics
 from services.checkout.providers.protocol import Event, EventType, Provider
 from services.checkout.records import Change, Order
 from services.checkout.saga import Saga, now_ms
@@ -82,10 +83,13 @@ class Webhooks:
             if refusal is None:
                 if isinstance(error, web.HTTPException):
                     raise
+                metrics.WEBHOOKS.labels(name, "INTERNAL").inc()
                 log.exception("webhook_failed", provider=name)
                 return _answer(500, "INTERNAL", "A defect of ours; send it again.")
+            metrics.WEBHOOKS.labels(name, refusal.word).inc()
             log.info("webhook_refused", provider=name, word=refusal.word, problem=refusal.message)
             return _answer(STATUSES.get(refusal.code, 400), refusal.word, refusal.message)
+        metrics.WEBHOOKS.labels(name, "taken").inc()
         return _answer(200, "", "")
 
 

@@ -1,6 +1,7 @@
 """The one interceptor: verifies who calls, and ends a call that fails with the status the table names."""
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
@@ -8,6 +9,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from services.kit import metrics
 from services.kit.errors import Refusal, abort_with, refusal_for
 from services.kit.identity import Verifier, set_caller
 from services.kit.logs import get_logger
@@ -85,6 +87,7 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     refusal = refusal_for(error)
+    metrics.RPC_REFUSALS.labels(method, refusal.word if refusal else "INTERNAL").inc()
     if refusal is None or refusal.word == "INTERNAL":
         call_id = secrets.token_hex(8)
         _log.error("a call failed", method=method, call_id=call_id, exc_info=error)
@@ -95,7 +98,10 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
 
 
 def _unary_unary(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    duration = metrics.RPC_DURATION.labels(method)
+
     async def guarded(request: Any, context: Context) -> Any:
+        began = time.perf_counter()
         try:
             await _admit(verifier, context)
             if type(request) is Refusal:
@@ -103,30 +109,38 @@ def _unary_unary(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
             return await behaviour(request, context)
         except Exception as error:
             return await _fail(method, context, error)
+        finally:
+            duration.observe(time.perf_counter() - began)
 
     return guarded
 
 
 def _unary_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    streams = metrics.RPC_STREAMS.labels(method)
+
     async def guarded(request: Any, context: Context) -> None:
-        try:
-            await _admit(verifier, context)
-            if type(request) is Refusal:
-                raise request
-            await _answer(behaviour(request, context), context)
-        except Exception as error:
-            await _fail(method, context, error)
+        with streams.track_inprogress():
+            try:
+                await _admit(verifier, context)
+                if type(request) is Refusal:
+                    raise request
+                await _answer(behaviour(request, context), context)
+            except Exception as error:
+                await _fail(method, context, error)
 
     return guarded
 
 
 def _stream_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    streams = metrics.RPC_STREAMS.labels(method)
+
     async def guarded(requests: AsyncIterator[Any], context: Context) -> None:
-        try:
-            await _admit(verifier, context)
-            await _answer(behaviour(_sound(requests), context), context)
-        except Exception as error:
-            await _fail(method, context, error)
+        with streams.track_inprogress():
+            try:
+                await _admit(verifier, context)
+                await _answer(behaviour(_sound(requests), context), context)
+            except Exception as error:
+                await _fail(method, context, error)
 
     return guarded
 
@@ -152,6 +166,8 @@ async def _sound(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 async def _refuse_unknown(_requests: AsyncIterator[Any], context: Context) -> None:
+    # Not by the name that was called: callers may think of as many as they like.
+    metrics.RPC_REFUSALS.labels("unknown", "METHOD_UNKNOWN").inc()
     await abort_with(context, Refusal("METHOD_UNKNOWN"))
 
 

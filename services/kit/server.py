@@ -11,6 +11,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.kit import metrics
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
 from services.kit.keys import load_single
@@ -114,7 +115,7 @@ async def serve(
     `on_drain` runs when the drain begins, while calls still run: end streams and take no new work there.
     """
     loop = asyncio.get_running_loop()
-    told, told_again = asyncio.Event(), asyncio.Event()
+    started, told, told_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (told_again if told.is_set() else told).set()
@@ -123,18 +124,20 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     try:
         server = Server(name, settings, services, public=public)
-        await server.start()
-        await told.wait()
-        _log.info("draining", name=name, at_most_s=settings.drain_s)
-        stopping = asyncio.create_task(server.stop(on_drain))
-        impatient = asyncio.create_task(told_again.wait())
-        await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
-        impatient.cancel()
-        if not stopping.done():
-            stopping.cancel()
-            await server.abandon()
-        else:
-            await stopping
+        async with metrics.listening(settings, lambda: started.is_set() and not told.is_set()):
+            await server.start()
+            started.set()
+            await told.wait()
+            _log.info("draining", name=name, at_most_s=settings.drain_s)
+            stopping = asyncio.create_task(server.stop(on_drain))
+            impatient = asyncio.create_task(told_again.wait())
+            await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
+            impatient.cancel()
+            if not stopping.done():
+                stopping.cancel()
+                await server.abandon()
+            else:
+                await stopping
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -70,6 +70,9 @@ class CommonSettings:
     service_token_file: Path = setting(
         REQUIRED, "The bearer token this service calls others with; read again when the file changes."
     )
+    metrics_listen: str | None = setting(
+        None, "host:port of the HTTP page /metrics for Prometheus, and /healthz; off when not set."
+    )
     log_level: str = setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

@@ -13,6 +13,7 @@ from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_for, buyer_of, caller
 from services.kit.logs import get_logger
 from services.kit.tasks import stop
+from services.notifier import metrics
 from services.notifier.config import Settings
 from services.notifier.rules import Batch, buyer_key
 from services.notifier.streams import OpenStream, Streams, too_many
@@ -75,6 +76,7 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
             if stream.mailbox.wants_reading:
                 self._reader.want(stream)
             if batch is not None:
+                metrics.TOLD.inc(len(batch.states))
                 yield batch
             elif not await stream.woken(self._settings.heartbeat_s):
                 yield None

@@ -9,7 +9,7 @@ from catraca.sale.v1 import sale_pb2_grpc
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from services.kit import logs, server
+from services.kit import logs, metrics, server
 from services.kit import redis as kit_redis
 from services.kit.channels import Channels
 from services.kit.definitions import Definition, Definitions
@@ -21,6 +21,7 @@ from services.kit.streams import connect_nats, declare
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
+from services.queue.metrics import LineReading
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
 from services.queue.sales.desk import Desk
@@ -49,6 +50,7 @@ class Parts:
     hubs: Hubs
     servicer: QueueServicer
     sales: SaleServicer
+    reading: LineReading
 
 
 def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
@@ -92,7 +94,8 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         now_ms=store.now_ms,
     )
     servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
-    return Parts(definitions, loader, hubs, servicer, SaleServicer(desk))
+    reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
+    return Parts(definitions, loader, hubs, servicer, SaleServicer(desk), reading)
 
 
 async def main(settings: Settings) -> None:
@@ -116,7 +119,8 @@ async def main(settings: Settings) -> None:
         (sale_pb2_grpc.add_SaleServiceServicer_to_server, parts.sales, SALE_SERVICE),
     ]
     try:
-        await server.serve(NAME, settings, services, on_drain=on_drain)
+        with metrics.read_before_scrape(parts.reading):
+            await server.serve(NAME, settings, services, on_drain=on_drain)
     finally:
         await parts.hubs.close()
         await parts.loader.close()

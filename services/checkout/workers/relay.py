@@ -6,6 +6,7 @@ over is published by any replica a little later.
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,6 +17,7 @@ from nats.js import JetStreamContext
 from services.checkout.messages import Announcement
 from services.checkout.saga import now_ms
 from services.checkout.store import OutboxRow, Store
+from services.kit import metrics
 from services.kit.logs import get_logger
 from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced
 
@@ -176,8 +178,10 @@ class Relay:
             try:
                 sequence = await publish_fenced(self._js, state.subject, state.payload, sequence, headers)
             except WrongSequence:
-                pass
+                metrics.RELAY_CONFLICTS.labels(STREAM).inc()
             else:
+                delay_s = max(0.0, time.time() - state.decided_at_ms / 1000)
+                metrics.RELAY_DELAY.labels(STREAM).observe(delay_s)
                 self._remember(state.order_id, (state.version, sequence))
                 self._mark((state.order_id, state.version, sequence))
                 return
