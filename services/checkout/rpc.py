@@ -17,6 +17,7 @@ from services.checkout.records import Order
 from services.checkout.saga import Saga
 from services.checkout.states import TERMINAL
 from services.checkout.store import Store
+from services.kit import tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.identity import Buyer, Caller, buyer_for, buyer_of, caller
 from services.kit.keys import SigningKey
@@ -88,7 +89,8 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
 
     async def _result(self, who: Caller, sale: str, item: api.PlaceOrderItem) -> api.OrderResult:
         try:
-            order = await self._intake.place(buyer_for(who, item.subject), _wish(sale, item))
+            with tracing.beginning("checkout.v1.OrderService/PlaceOrders item"):
+                order = await self._intake.place(buyer_for(who, item.subject), _wish(sale, item))
         except Exception as error:
             refusal = refusal_for(error)
             if refusal is None:

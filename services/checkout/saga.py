@@ -22,6 +22,7 @@ from services.checkout.states import OrderState, PaymentState
 from services.checkout.store import Stale, Store, UnitTaken
 from services.checkout.tickets import codes_of
 from services.checkout.transitions import Steps
+from services.kit import tracing
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal, refusal_for
 from services.kit.keys import SigningKey
@@ -144,7 +145,8 @@ class Saga:
         began, outcome = time.perf_counter(), "failed"
         try:
             try:
-                following = await act(order)
+                with tracing.inner(f"saga {step.name.lower()}"):
+                    following = await act(order)
                 outcome = "waits" if following is order else "moved"
             except Stale:
                 outcome = "stale"
@@ -167,11 +169,8 @@ class Saga:
 
     async def _drive_quietly(self, order: Order) -> None:
         try:
-            await self.drive(order)
-        except Exception as problem:
-            expected = isinstance(problem, ProviderUnavailable) or refusal_for(problem) is not None
-            tell = log.info if expected else log.exception
-            tell("order_waits", order=order.order_id, sale=order.sale, problem=str(problem))
+            with tracing.continued("saga", order.traceparent):
+                await self._drive_or_tell(order)
         finally:
             left = self._driven[order.order_id] - 1
             if left:
@@ -181,6 +180,14 @@ class Saga:
                 metrics.IN_FLIGHT.set(len(self._driven))
             if len(self._driven) < self._most:
                 self._room.set()
+
+    async def _drive_or_tell(self, order: Order) -> None:
+        try:
+            await self.drive(order)
+        except Exception as problem:
+            expected = isinstance(problem, ProviderUnavailable) or refusal_for(problem) is not None
+            tell = log.info if expected else log.exception
+            tell("order_waits", order=order.order_id, sale=order.sale, problem=str(problem))
 
     # ---- the steps ----
 
@@ -298,7 +305,8 @@ class Saga:
             raise ProviderUnavailable(f"{provider.name} is left alone for a moment")
         began, outcome = time.perf_counter(), "failed"
         try:
-            answer = await call
+            with tracing.inner(f"{provider.name} {name}", tracing.SpanKind.CLIENT):
+                answer = await call
             outcome = "answered"
         except ProviderUnavailable:
             breaker.failed()

@@ -178,7 +178,12 @@ class Store:
         by_order: dict[str, list[OutboxRow]] = {order_id: [] for order_id in order_ids}
         for row in await self._pool.fetch(self._queries.rows_of, list(order_ids)):
             announced = Announcement(
-                row["order_id"], row["version"], row["subject"], row["decided_at_ms"], row["payload"]
+                row["order_id"],
+                row["version"],
+                row["subject"],
+                row["decided_at_ms"],
+                row["payload"],
+                row["traceparent"],
             )
             by_order[row["order_id"]].append(OutboxRow(announced, row["published"], row["stream_sequence"]))
         return by_order

@@ -15,6 +15,7 @@ from services.checkout.settling import after_event, check_binding
 from services.checkout.states import OrderState
 from services.checkout.store import Collision, Stale, Store
 from services.checkout.transitions import Steps
+from services.kit import tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 
@@ -50,8 +51,12 @@ class Webhooks:
                 # The session was opened this moment and is not written down yet.
                 raise Refusal("UNAVAILABLE")
             check_binding(order, provider, event)
-            if order is None or await self._settled(order, provider, event):
+            if order is None:
                 return
+            name = f"webhook {provider} {event.type.lower()}"
+            with tracing.continued(name, order.traceparent, tracing.SpanKind.SERVER):
+                if await self._settled(order, provider, event):
+                    return
 
     async def _settled(self, order: Order, provider: str, event: Event) -> bool:
         """Whether the event needs no further look at the order."""

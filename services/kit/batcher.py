@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from services.kit import metrics
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 
@@ -27,13 +27,14 @@ _log = get_logger("batcher")
 class _Group(Generic[T, R]):
     """What one caller submitted together. `results` grows until all of `items` are answered."""
 
-    __slots__ = ("answer", "items", "results", "taken")
+    __slots__ = ("answer", "items", "origin", "results", "taken")
 
     def __init__(self, items: list[T], answer: "asyncio.Future[list[R]]") -> None:
         self.items = items
         self.answer = answer
         self.results: list[R] = []
         self.taken = 0
+        self.origin = tracing.here()
 
 
 class Batcher(Generic[T, R]):
@@ -64,6 +65,7 @@ class Batcher(Generic[T, R]):
         self._wanted = 1
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._name = f"batch {name}"
         self._seen_items = metrics.BATCH_ITEMS.labels(name)
         self._seen_linger = metrics.BATCH_LINGER.labels(name)
         self._seen_run = metrics.BATCH_RUN.labels(name)
@@ -102,7 +104,8 @@ class Batcher(Generic[T, R]):
                 batch, shares = self._take()
                 if batch:
                     began = time.perf_counter()
-                    results = await self._results(batch)
+                    with tracing.together(self._name, (group.origin for group, _ in shares)):
+                        results = await self._results(batch)
                     self._seen_items.observe(len(batch))
                     self._seen_run.observe(time.perf_counter() - began)
                     self._settle(shares, results)

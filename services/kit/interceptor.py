@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from services.kit import metrics
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal, abort_with, refusal_for
-from services.kit.identity import Verifier, set_caller
+from services.kit.identity import Caller, Verifier, set_caller
 from services.kit.logs import get_logger
 
 _log = get_logger("rpc")
@@ -77,9 +77,12 @@ class Guard(grpc.aio.ServerInterceptor):
         return bounded
 
 
-async def _admit(verifier: Verifier | None, context: Context) -> None:
-    if verifier is not None:
-        set_caller(await verifier.verify(context.invocation_metadata() or ()))
+async def _admit(verifier: Verifier | None, context: Context) -> Caller | None:
+    if verifier is None:
+        return None
+    who = await verifier.verify(context.invocation_metadata() or ())
+    set_caller(who)
+    return who
 
 
 async def _fail(method: str, context: Context, error: Exception) -> None:
@@ -87,7 +90,9 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     refusal = refusal_for(error)
-    metrics.RPC_REFUSALS.labels(method, refusal.word if refusal else "INTERNAL").inc()
+    word = refusal.word if refusal else "INTERNAL"
+    metrics.RPC_REFUSALS.labels(method, word).inc()
+    tracing.mark(word)
     if refusal is None or refusal.word == "INTERNAL":
         call_id = secrets.token_hex(8)
         _log.error("a call failed", method=method, call_id=call_id, exc_info=error)
@@ -103,10 +108,15 @@ def _unary_unary(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
         began = time.perf_counter()
         try:
-            await _admit(verifier, context)
-            if type(request) is Refusal:
-                raise request
-            return await behaviour(request, context)
+            who = await _admit(verifier, context)
+            with tracing.serving(method, context.invocation_metadata() or (), who):
+                try:
+                    if type(request) is Refusal:
+                        raise request
+                    return await behaviour(request, context)
+                except Exception as error:
+                    # Within the span: what is logged of the failure names its trace.
+                    return await _fail(method, context, error)
         except Exception as error:
             return await _fail(method, context, error)
         finally:

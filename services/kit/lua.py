@@ -25,7 +25,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from services.kit import metrics
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal
 
 POINT_OF_NO_FAILURE = "-- After this point nothing can fail."
@@ -122,10 +122,11 @@ class Script:
         """
         arguments: tuple[str | bytes, ...] = (*keys, _pack(envelope), _pack(commands))
         began = time.perf_counter()
-        try:
-            answer = await redis.evalsha(self.sha, len(keys), *arguments)
-        except NoScriptError:
-            answer = await redis.eval(self.text, len(keys), *arguments)
+        with tracing.inner(f"script {self.name}", tracing.SpanKind.CLIENT):
+            try:
+                answer = await redis.evalsha(self.sha, len(keys), *arguments)
+            except NoScriptError:
+                answer = await redis.eval(self.text, len(keys), *arguments)
         metrics.SCRIPT.labels(self.name).observe(time.perf_counter() - began)
         results = msgpack.unpackb(answer, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
         if isinstance(results, dict):

@@ -11,7 +11,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.kit import metrics
+from services.kit import metrics, tracing
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
 from services.kit.keys import load_single
@@ -114,6 +114,7 @@ async def serve(
 
     `on_drain` runs when the drain begins, while calls still run: end streams and take no new work there.
     """
+    tracing.configure(name, settings)
     loop = asyncio.get_running_loop()
     started, told, told_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -141,6 +142,7 @@ async def serve(
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        await asyncio.to_thread(tracing.close)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

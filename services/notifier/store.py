@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 
 from services.kit.logs import get_logger
 from services.kit.streams import Follower, RawMsg, last_message, last_per_subject
+from services.kit.tracing import HEADER
 from services.notifier import metrics
 from services.notifier.rules import State, key_and_order, subject_of
 
@@ -104,4 +105,4 @@ def _state(message: RawMsg) -> State | None:
     if address is None or not version.isdecimal():
         log.error("not_an_order_state", subject=message.subject, sequence=message.seq)
         return None
-    return State(address[0], address[1], int(version), message.data)
+    return State(address[0], address[1], int(version), message.data, message.headers.get(HEADER, ""))
