@@ -89,6 +89,9 @@ async def consume(
         max_deliver=-1,
         max_ack_pending=max(1000, 8 * batch) if max_pending is None else max_pending,
     )
+    for outcome in ("done", "again", "failed", "dead"):
+        # From the start, as the first one is seen only against a zero before it.
+        metrics.CONSUMER_OUTCOMES.labels(durable, outcome)
 
     async def count_pending() -> None:
         info = await js.consumer_info(stream, durable)

@@ -111,6 +111,18 @@ async def test_a_refusal_is_counted_by_method_and_reason(house: Any) -> None:
     assert total(await read(house, "checkout"), "catraca_rpc_refusals_total", **labels) == before + 1
 
 
+async def test_what_alerts_wait_for_is_there_before_it_happens(house: Any) -> None:
+    dead = (
+        "catraca_consumer_outcomes_total",
+        frozenset({"durable": "checkout-intake", "outcome": "dead"}.items()),
+    )
+    for service in house.running.metrics:
+        samples = await read(house, service)
+        of_defects = [labels for name, labels in samples if ("reason", "INTERNAL") in labels]
+        assert of_defects, service
+        assert service != "checkout" or dead in samples
+
+
 async def test_no_label_names_a_buyer_or_an_order(house: Any) -> None:
     name = await house.sale(line=False)
     buyer = house.buyer(name)
