@@ -86,9 +86,9 @@ class OrdersReading:
             PAUSED.labels(provider).set(seconds)
         if time.monotonic() < self._counted_at + COUNT_AGAIN_S:
             return
-        self._counted_at = time.monotonic()
         sales = metrics.bounded(self._sales())
         counts, unpublished = await self._overview(sales)
+        self._counted_at = time.monotonic()
         OUTBOX.set(unpublished)
         # Also the states without an order: a number that is not there is not a zero to an alert.
         self._orders.show(
