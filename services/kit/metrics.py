@@ -6,6 +6,7 @@ tracked on the way but read when the page is asked for, so it costs buyers nothi
 """
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -64,6 +65,12 @@ RPC_DURATION = histogram(
 )
 RPC_REFUSALS = counter(
     "catraca_rpc_refusals_total", "Calls that ended with a refusal; INTERNAL is a defect.", "method", "reason"
+)
+RPC_ITEM_REFUSALS = counter(
+    "catraca_rpc_item_refusals_total",
+    "Items of a batch call that were refused, while the call went on.",
+    "method",
+    "reason",
 )
 RPC_STREAMS = gauge("catraca_rpc_streams_open", "Streams that are open.", "method")
 
@@ -124,6 +131,12 @@ CONSUMER_OUTCOMES = counter(
     "durable",
     "outcome",
 )
+
+
+def count_item_refusals(method: str, words: Iterable[str]) -> None:
+    """Count refused items; `method` is "/package.Service/Method", as of calls."""
+    for word, times in collections.Counter(words).items():
+        RPC_ITEM_REFUSALS.labels(method, word).inc(times)
 
 
 # ---- what is read when the page is asked for ----

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
+from catraca.queue.v1 import queue_pb2 as queue
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.client import item
@@ -109,6 +110,24 @@ async def test_a_refusal_is_counted_by_method_and_reason(house: Any) -> None:
         await house.buyer(name).order("the-first-click", [item("floor", 1)], admission="forged")
 
     assert total(await read(house, "checkout"), "catraca_rpc_refusals_total", **labels) == before + 1
+
+
+async def test_a_refused_item_of_a_batch_is_counted(house: Any) -> None:
+    name = await house.sale()
+    method = "/catraca.queue.v1.QueueService/JoinMany"
+    labels = {"method": method, "reason": "INVALID_FIELD"}
+    before = total(await read(house, "queue"), "catraca_rpc_item_refusals_total", **labels)
+    bff = (("authorization", f"Bearer {house.minter.mint('shop', roles=['bff'])}"),)
+    subjects = ["ana", "", "a\x00b"]
+
+    call = house.at.queue.JoinMany(metadata=bff)
+    await call.write(queue.JoinManyRequest(sale=name, items=[queue.JoinItem(subject=s) for s in subjects]))
+    answer = await call.read()
+    call.cancel()
+
+    assert [result.refusal for result in answer.results] == ["", "INVALID_FIELD", "INVALID_FIELD"]
+    after = total(await read(house, "queue"), "catraca_rpc_item_refusals_total", **labels)
+    assert after == before + 2
 
 
 async def test_what_alerts_wait_for_is_there_before_it_happens(house: Any) -> None:
