@@ -44,6 +44,8 @@ class RunningStack:
     """Where browsers reach the services, over gRPC-web."""
     targets: dict[str, str]
     """gRPC target by service."""
+    metrics: dict[str, list[str]]
+    """Where Prometheus reads each service's replicas."""
     pids: dict[str, list[int]]
     """Process ids by part, one per replica."""
     keys: dict[str, str]

@@ -56,6 +56,15 @@ class Part:
         return [process.address for process in self.processes] or [self.given_address]
 
     @property
+    def metrics(self) -> list[str]:
+        """Where each replica's metrics are read, if it has any."""
+        return [
+            f"http://{process.metrics_address}/metrics"
+            for process in self.processes
+            if isinstance(process, GrpcProcess)
+        ]
+
+    @property
     def target(self) -> str:
         """All replicas as one gRPC target."""
         return self.addresses[0] if len(self.addresses) == 1 else f"ipv4:{','.join(self.addresses)}"
@@ -128,7 +137,11 @@ class HttpProcess(PythonProcess):
 
 
 class GrpcProcess(PythonProcess):
-    """A service that answers grpc.health.v1."""
+    """A service that answers grpc.health.v1, and shows its metrics on a second port."""
+
+    def __init__(self, name: str, folder: Path, module: str) -> None:
+        super().__init__(name, folder, module)
+        self.metrics_address = f"{ports.HOST}:{ports.reserve()}"
 
     def probe(self) -> None:
         with grpc.insecure_channel(self.address, [("grpc.enable_http_proxy", 0)]) as channel:
@@ -147,7 +160,7 @@ class QueueProcess(GrpcProcess):
 
 
 class CheckoutProcess(GrpcProcess):
-    """Checkout listens on a second port for the payment provider's webhooks."""
+    """Checkout listens on one more port for the payment provider's webhooks."""
 
     def __init__(self, name: str, folder: Path, module: str) -> None:
         super().__init__(name, folder, module)

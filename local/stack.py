@@ -95,6 +95,7 @@ class Stack:
             sandbox_url=wiring.sandbox_url,
             edge_url=f"http://{self.parts[EDGE].addresses[0]}",
             targets=wiring.targets,
+            metrics={name: part.metrics for name, part in self.parts.items() if part.metrics},
             pids={name: part.pids for name, part in self.parts.items()},
             keys={purpose: str(path) for purpose, path in self.keys.files.items()},
         )

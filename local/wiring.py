@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local.issuer.clients import make_clients
 from local.issuer.tokens import AUDIENCE, Minter, write_service_token
-from local.parts import CheckoutProcess, Part, PythonProcess, QueueProcess
+from local.parts import CheckoutProcess, GrpcProcess, Part, PythonProcess, QueueProcess
 from local.private import ed25519_key, kept_secret, symmetric_keys, write_private
 from local.servers.envoy import Upstreams
 
@@ -108,7 +108,10 @@ class Wiring:
             return self.keys.variables_of_issuer(process.address, self.issuer_url)
         if name == "sandbox":
             return self._of_sandbox(process)
-        return self._of_every_service(process) | self._of_one_service(name, process)
+        variables = self._of_every_service(process) | self._of_one_service(name, process)
+        if isinstance(process, GrpcProcess):
+            variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
+        return variables
 
     def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
         return {

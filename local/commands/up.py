@@ -99,20 +99,22 @@ async def _show(stack: Stack, console: Console) -> None:
         for part in stack.parts.values():
             if seen.get(part.name) is not part.state:
                 seen[part.name] = part.state
-                console.print(f"{part.name:10} {part.state:9} {' '.join(part.addresses)}", highlight=False)
+                where = " ".join([*part.addresses, *part.metrics])
+                console.print(f"{part.name:10} {part.state:9} {where}", highlight=False)
         await asyncio.sleep(REFRESH_S)
 
 
 def status(stack: Stack) -> Table:
-    """A line per part: name, addresses, state, process ids, memory."""
+    """A line per part: name, addresses, metrics, state, process ids, memory."""
     table = Table(box=None, pad_edge=False)
-    for column in ("part", "address", "state", "pid"):
+    for column in ("part", "address", "metrics", "state", "pid"):
         table.add_column(column)
     table.add_column("memory", justify="right")
     for part in stack.parts.values():
         table.add_row(
             part.name,
             "\n".join(part.addresses),
+            "\n".join(part.metrics),
             f"[{COLOURS.get(part.state, 'dim')}]{part.state}",
             "\n".join(str(pid) for pid in part.pids),
             memory(part),

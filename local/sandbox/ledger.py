@@ -53,7 +53,7 @@ class Ledger:
         # SQLite wants one thread per connection, and one writer is all it has anyway.
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._path = path
-        self._batches: Batcher[Work, object] = Batcher(self._run, BATCH)
+        self._batches: Batcher[Work, object] = Batcher(self._run, BATCH, name="sandbox_ledger")
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:

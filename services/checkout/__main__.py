@@ -11,6 +11,7 @@ from catraca.checkout.v1 import checkout_pb2_grpc
 from services.checkout.config import Settings
 from services.checkout.intake import Intake
 from services.checkout.ledger import GrpcLedger
+from services.checkout.metrics import OrdersReading
 from services.checkout.providers import sandbox
 from services.checkout.providers.protocol import Provider
 from services.checkout.rpc import OrderServicer, SettlementServicer
@@ -21,7 +22,7 @@ from services.checkout.webhooks import PATH, Webhooks
 from services.checkout.workers import resume
 from services.checkout.workers.intake import IntakeWorker
 from services.checkout.workers.relay import Relay
-from services.kit import logs, server
+from services.kit import logs, metrics, server
 from services.kit.channels import Channels
 from services.kit.definitions import Definitions
 from services.kit.errors import refusal_for
@@ -68,6 +69,12 @@ async def main(settings: Settings) -> None:
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)
         relay = Relay(store, js, settings)
 
+        reading = OrdersReading(
+            store.overview,
+            lambda: (each.sale.sale for each in definitions.all() if not each.archived),
+            saga.paused,
+        )
+        stack.enter_context(metrics.read_before_scrape(reading))
         webhooks = Webhooks(store, saga, providers, steps).application()
         await stack.enter_async_context(listening(webhooks, settings.webhook_listen, "webhook_listen"))
         workers = _Workers(store, saga, relay)

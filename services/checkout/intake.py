@@ -13,7 +13,7 @@ from services.checkout.ledger import Ledger
 from services.checkout.messages import claim_command, item_message, order_of
 from services.checkout.records import Item, Order
 from services.checkout.saga import now_ms
-from services.kit import admission
+from services.kit import admission, tracing
 from services.kit.definitions import Definition, Definitions
 from services.kit.errors import Refusal, refuse_word
 from services.kit.identity import Buyer
@@ -134,9 +134,10 @@ class Intake:
     async def _stored(self, intake: OrderIntake) -> OrderIntake:
         """The message on this key's subject: this one, or an earlier one with the same request."""
         subject = rules.intake_subject(intake.sale, intake.buyer, intake.order_id)
-        headers = cloud_headers(EVENT_TYPE, SOURCE, subject, intake.order_id, intake.accepted_at_ms)
         try:
-            await publish_fenced(self._js, subject, intake.SerializeToString(), 0, headers)
+            with tracing.inner("INTAKE publish", tracing.SpanKind.PRODUCER):
+                headers = cloud_headers(EVENT_TYPE, SOURCE, subject, intake.order_id, intake.accepted_at_ms)
+                await publish_fenced(self._js, subject, intake.SerializeToString(), 0, headers)
         except WrongSequence:
             known = await self.find(intake.sale, intake.buyer, intake.order_id)
             if known is None:

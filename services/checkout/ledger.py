@@ -43,4 +43,4 @@ class GrpcLedger:
             answer = await self._stub.Apply(request, timeout=self._timeout_s)
             return list(answer.results)
 
-        return Batcher(run, COMMANDS_PER_APPLY, PENDING_PER_SALE)
+        return Batcher(run, COMMANDS_PER_APPLY, PENDING_PER_SALE, name="checkout_ledger")

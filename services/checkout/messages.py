@@ -23,13 +23,19 @@ class Announcement:
     decided_at_ms: int
     payload: bytes
     """The serialized OrderChanged."""
+    traceparent: str = ""
 
 
 def announcement(order: Order) -> Announcement:
     """What is published of an order as it stands."""
     changed = OrderChanged(order=order_message(order), decided_at_ms=order.updated_at_ms)
     return Announcement(
-        order.order_id, order.version, order_subject(order), order.updated_at_ms, changed.SerializeToString()
+        order.order_id,
+        order.version,
+        order_subject(order),
+        order.updated_at_ms,
+        changed.SerializeToString(),
+        order.traceparent,
     )
 
 
@@ -86,7 +92,7 @@ def units_of(hold: ledger.Hold) -> tuple[Unit, ...]:
     )
 
 
-def order_of(intake: OrderIntake, currency: str) -> Order:
+def order_of(intake: OrderIntake, currency: str, traceparent: str = "") -> Order:
     """The order that a message of INTAKE asks for, as it is before anything happened to it."""
     return Order(
         order_id=intake.order_id,
@@ -103,6 +109,7 @@ def order_of(intake: OrderIntake, currency: str) -> Order:
         joined_at_ms=intake.joined_at_ms,
         called_at_ms=intake.called_at_ms,
         updated_at_ms=intake.accepted_at_ms,
+        traceparent=traceparent,
     )
 
 

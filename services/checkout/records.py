@@ -93,6 +93,8 @@ class Order:
     """When the sweeper takes the order up if nobody else has moved it; 0 for never."""
     payment: Payment | None = None
     tickets: tuple[Ticket, ...] = ()
+    traceparent: str = ""
+    """The trace that began when the order was placed; empty where it is not kept."""
 
     @property
     def ended(self) -> bool:

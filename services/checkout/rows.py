@@ -40,15 +40,18 @@ def inserted(arrivals: Sequence[tuple[Order, Buyer]], announced: Sequence[Announ
                 buyer.subject,
                 first.subject,
                 first.payload,
+                order.traceparent,
             )
         )
-    return columns(rows, 16)
+    return columns(rows, 17)
 
 
 def advanced(changes: Sequence[Change], announced: Sequence[Announcement]) -> Columns:
     """The arrays of `advance_orders`, in its order: orders, outbox, payments, tickets, webhooks."""
     orders = [_order_row(change) for change in changes]
-    outbox = [(a.order_id, a.version, a.subject, a.decided_at_ms, a.payload) for a in announced]
+    outbox = [
+        (a.order_id, a.version, a.subject, a.decided_at_ms, a.payload, a.traceparent) for a in announced
+    ]
     payments = [row for change in changes for row in _payment_rows(change)]
     claimed = [row for change in changes for row in _claimed_rows(change)]
     signed = [row for change in changes for row in _signed_rows(change)]
@@ -60,7 +63,7 @@ def advanced(changes: Sequence[Change], announced: Sequence[Announcement]) -> Co
     ]
     return (
         *columns(orders, 15),
-        *columns(outbox, 5),
+        *columns(outbox, 6),
         *columns(payments, 9),
         *columns(claimed, 7),
         *columns(signed, 3),
@@ -99,6 +102,7 @@ def order_of(row: Mapping[str, Any]) -> Order:
         due_at_ms=row["due_at_ms"],
         payment=_payment_of(row),
         tickets=_tickets_of(row["tickets"]),
+        traceparent=row["traceparent"],
     )
 
 

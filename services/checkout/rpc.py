@@ -17,6 +17,7 @@ from services.checkout.records import Order
 from services.checkout.saga import Saga
 from services.checkout.states import TERMINAL
 from services.checkout.store import Store
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.identity import Buyer, Caller, buyer_for, buyer_of, caller
 from services.kit.keys import SigningKey
@@ -28,6 +29,7 @@ MAX_PER_MESSAGE = 500
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 NEWEST = (2**62, "~")
+PLACE_ORDERS = "/catraca.checkout.v1.OrderService/PlaceOrders"
 
 
 class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
@@ -88,12 +90,15 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
 
     async def _result(self, who: Caller, sale: str, item: api.PlaceOrderItem) -> api.OrderResult:
         try:
-            order = await self._intake.place(buyer_for(who, item.subject), _wish(sale, item))
+            with tracing.beginning("checkout.v1.OrderService/PlaceOrders item"):
+                order = await self._intake.place(buyer_for(who, item.subject), _wish(sale, item))
         except Exception as error:
             refusal = refusal_for(error)
             if refusal is None:
                 log.exception("order_not_placed", sale=sale)
-            return api.OrderResult(refusal=refusal.word if refusal else "INTERNAL")
+            word = refusal.word if refusal else "INTERNAL"
+            metrics.count_item_refusals(PLACE_ORDERS, [word])
+            return api.OrderResult(refusal=word)
         return api.OrderResult(order=order_message(order))
 
     async def _own(self, buyer: Buyer, sale: str, order_id: str, *, written: bool = False) -> Order:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
-from services.checkout import messages, rules
+from services.checkout import messages, metrics, rules
 from services.checkout.breaker import Breaker
 from services.checkout.ledger import Ledger
 from services.checkout.providers.protocol import (
@@ -22,6 +22,7 @@ from services.checkout.states import OrderState, PaymentState
 from services.checkout.store import Stale, Store, UnitTaken
 from services.checkout.tickets import codes_of
 from services.checkout.transitions import Steps
+from services.kit import tracing
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal, refusal_for
 from services.kit.keys import SigningKey
@@ -94,6 +95,7 @@ class Saga:
     def start(self, order: Order) -> None:
         """Lead the order on in the background. What fails is taken up by the sweeper."""
         self._driven[order.order_id] = self._driven.get(order.order_id, 0) + 1
+        metrics.IN_FLIGHT.set(len(self._driven))
         if len(self._driven) >= self._most:
             self._room.clear()
         task = asyncio.create_task(self._drive_quietly(order))
@@ -119,22 +121,39 @@ class Saga:
         breaker = self._breakers.get(provider)
         return breaker.wait_s() if breaker else 0.0
 
+    def paused(self) -> list[tuple[str, float]]:
+        """Every provider, and for how many seconds it is left alone."""
+        return [(name, breaker.wait_s()) for name, breaker in self._breakers.items()]
+
     async def drive(self, order: Order) -> Order:
         """Lead the order on until it has to wait for somebody, or has come to rest.
 
         Raises ProviderUnavailable or Refusal where somebody did not answer; the order stands where it stood.
         """
         while True:
-            act = self._acts.get(rules.next_step(order, now_ms()))
+            step = rules.next_step(order, now_ms())
+            act = self._acts.get(step)
             if act is None:
                 return order
-            try:
-                following = await act(order)
-            except Stale:
-                following = await self._reload(order)
+            following = await self._take(step, act, order)
             if following is order:
                 return order
             order = following
+
+    async def _take(self, step: Step, act: Callable[[Order], Awaitable[Order]], order: Order) -> Order:
+        """One step: the order after it, or the same one where it has to wait."""
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            try:
+                with tracing.inner(f"saga {step.name.lower()}"):
+                    following = await act(order)
+                outcome = "waits" if following is order else "moved"
+            except Stale:
+                outcome = "stale"
+                following = await self._reload(order)
+            return following
+        finally:
+            metrics.STEP.labels(step.name.lower(), outcome).observe(time.perf_counter() - began)
 
     async def cancel(self, order: Order) -> Order:
         """End the order on request, and give back in the background what it has. Raises ORDER_STATE."""
@@ -150,19 +169,25 @@ class Saga:
 
     async def _drive_quietly(self, order: Order) -> None:
         try:
-            await self.drive(order)
-        except Exception as problem:
-            expected = isinstance(problem, ProviderUnavailable) or refusal_for(problem) is not None
-            tell = log.info if expected else log.exception
-            tell("order_waits", order=order.order_id, sale=order.sale, problem=str(problem))
+            with tracing.continued("saga", order.traceparent):
+                await self._drive_or_tell(order)
         finally:
             left = self._driven[order.order_id] - 1
             if left:
                 self._driven[order.order_id] = left
             else:
                 del self._driven[order.order_id]
+                metrics.IN_FLIGHT.set(len(self._driven))
             if len(self._driven) < self._most:
                 self._room.set()
+
+    async def _drive_or_tell(self, order: Order) -> None:
+        try:
+            await self.drive(order)
+        except Exception as problem:
+            expected = isinstance(problem, ProviderUnavailable) or refusal_for(problem) is not None
+            tell = log.info if expected else log.exception
+            tell("order_waits", order=order.order_id, sale=order.sale, problem=str(problem))
 
     # ---- the steps ----
 
@@ -170,7 +195,7 @@ class Saga:
         """HELD → AWAITING_PAYMENT. The session's deadline lies a grace before the pin's."""
         provider = self._provider(self._definitions.get(order.sale).sale.spec.payment.provider)
         charge = Charge(order.order_id, order.sale, order.amount, order.currency, order.pay_until_ms)
-        session = await self._ask(provider, provider.authorize(charge))
+        session = await self._ask(provider, "authorize", provider.authorize(charge))
         after = self._steps.awaiting(order, provider.name, session.session_id, session.url, now_ms())
         try:
             return await self._move(order, after)
@@ -178,7 +203,7 @@ class Saga:
             following = await self._reload(order)
             if following.payment is None and following.ended:
                 # Cancelled in between: nobody else knows of the session, so it is closed here.
-                await self._ask(provider, provider.void(order.order_id, session.session_id))
+                await self._ask(provider, "void", provider.void(order.order_id, session.session_id))
             return following
 
     async def _expire(self, order: Order) -> Order:
@@ -189,7 +214,7 @@ class Saga:
         """AWAITING_PAYMENT past its deadline → AUTHORIZED if the provider has the money, else the end."""
         provider, session_id = self._session(order)
         try:
-            state = await self._ask(provider, provider.look_up(session_id))
+            state = await self._ask(provider, "look_up", provider.look_up(session_id))
         except ProviderUnavailable:
             if now_ms() < order.pin_until_ms:
                 raise
@@ -219,7 +244,7 @@ class Saga:
         if order.payment is not None:
             provider, session_id = self._session(order)
             capture = provider.capture(order.order_id, session_id, order.payment.amount)
-            if await self._ask(provider, capture) is Captured.REFUSED:
+            if await self._ask(provider, "capture", capture) is Captured.REFUSED:
                 return await self._move(order, self._steps.capture_refused(order, now_ms()))
         at_ms = now_ms()
         codes = codes_of(order, self._key, at_ms)
@@ -228,7 +253,7 @@ class Saga:
     async def _void(self, order: Order) -> Order:
         """VOIDING → the order's end; or, after the end, the payment's own VOIDING → VOIDED."""
         provider, session_id = self._session(order)
-        answer = await self._ask(provider, provider.void(order.order_id, session_id))
+        answer = await self._ask(provider, "void", provider.void(order.order_id, session_id))
         left = PaymentState.VOIDED if answer is Voided.VOIDED else PaymentState.REFUNDING
         if order.state is OrderState.VOIDING:
             return await self._move(order, self._steps.voided(order, left, now_ms()))
@@ -240,7 +265,7 @@ class Saga:
         """After the end: REFUNDING → REFUNDED, in full."""
         provider, session_id = self._session(order)
         amount = order.payment.amount if order.payment else 0
-        await self._ask(provider, provider.refund(order.order_id, session_id, amount))
+        await self._ask(provider, "refund", provider.refund(order.order_id, session_id, amount))
         return await self._move(order, self._steps.settled(order, PaymentState.REFUNDED))
 
     async def _give_back(self, order: Order) -> Order:
@@ -272,16 +297,23 @@ class Saga:
             raise ValueError(f"order {order.order_id} has no payment")
         return self._provider(order.payment.provider), order.payment.session_id
 
-    async def _ask(self, provider: Provider, call: Coroutine[Any, Any, T]) -> T:
+    async def _ask(self, provider: Provider, name: str, call: Coroutine[Any, Any, T]) -> T:
         """Await a provider's answer and remember whether one came; one that keeps failing is not called."""
         breaker = self._breakers[provider.name]
         if breaker.wait_s():
             call.close()
             raise ProviderUnavailable(f"{provider.name} is left alone for a moment")
+        began, outcome = time.perf_counter(), "failed"
         try:
-            answer = await call
+            with tracing.inner(f"{provider.name} {name}", tracing.SpanKind.CLIENT):
+                answer = await call
+            outcome = "answered"
         except ProviderUnavailable:
             breaker.failed()
+            outcome = "unavailable"
             raise
+        finally:
+            taken_s = time.perf_counter() - began
+            metrics.PROVIDER.labels(provider.name, name, outcome).observe(taken_s)
         breaker.succeeded()
         return answer

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from services.checkout import rows
+from services.checkout import metrics, rows
 from services.checkout.messages import Announcement, announcement
 from services.checkout.records import Buyer, Change, Order
 from services.checkout.states import TERMINAL, OrderState
@@ -58,8 +58,8 @@ class Store:
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
         self._queries = Queries.load(SQL)
-        self._advances = Batcher(self._advance, BATCH)
-        self._loads = Batcher(self._load, BATCH)
+        self._advances = Batcher(self._advance, BATCH, name="checkout_advances")
+        self._loads = Batcher(self._load, BATCH, name="checkout_loads")
         self._announced: Callable[[list[Announcement]], None] = lambda _: None
 
     def on_announced(self, callback: Callable[[list[Announcement]], None]) -> None:
@@ -78,6 +78,7 @@ class Store:
         announced = [announcement(order) for order, _ in once.values()]
         arrays = rows.inserted(list(once.values()), announced)
         new = {row["order_id"] for row in await self._pool.fetch(self._queries.insert_orders, *arrays)}
+        metrics.count_new(order for order, _ in once.values() if order.order_id in new)
         self._announced([each for each in announced if each.order_id in new])
         return new
 
@@ -121,6 +122,7 @@ class Store:
         announced = [announcement(change.after) for change in changes if change.published]
         arrays = rows.advanced(changes, announced)
         moved = {row["order_id"] for row in await self._pool.fetch(self._queries.advance_orders, *arrays)}
+        metrics.count_moves(change for change in changes if change.after.order_id in moved)
         self._announced([each for each in announced if each.order_id in moved])
         return moved
 
@@ -154,6 +156,12 @@ class Store:
         unsettled = sum(row["unsettled"] for row in counted if OrderState(row["state"]) in TERMINAL)
         return by_state, unsettled
 
+    async def overview(self, sales: Sequence[str]) -> tuple[dict[tuple[str, OrderState], int], int]:
+        """How many orders these sales have by (sale, state), and how many states wait for publication."""
+        counted = await self._pool.fetch(self._queries.count_orders_of_sales, list(sales))
+        by_state = {(row["sale"], OrderState(row["state"])): row["orders"] for row in counted}
+        return by_state, await self._pool.fetchval(self._queries.count_unpublished)
+
     async def webhook_seen(self, provider: str, event_id: str) -> bool:
         """Whether an event of the provider's has had its effect."""
         return bool(await self._pool.fetchval(self._queries.webhook_seen, provider, event_id))
@@ -170,7 +178,12 @@ class Store:
         by_order: dict[str, list[OutboxRow]] = {order_id: [] for order_id in order_ids}
         for row in await self._pool.fetch(self._queries.rows_of, list(order_ids)):
             announced = Announcement(
-                row["order_id"], row["version"], row["subject"], row["decided_at_ms"], row["payload"]
+                row["order_id"],
+                row["version"],
+                row["subject"],
+                row["decided_at_ms"],
+                row["payload"],
+                row["traceparent"],
             )
             by_order[row["order_id"]].append(OutboxRow(announced, row["published"], row["stream_sequence"]))
         return by_order

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import grpc
 from aiohttp import web
 
+from services.checkout import metrics
 from services.checkout.providers.protocol import Event, EventType, Provider
 from services.checkout.records import Change, Order
 from services.checkout.saga import Saga, now_ms
@@ -14,6 +15,7 @@ from services.checkout.settling import after_event, check_binding
 from services.checkout.states import OrderState
 from services.checkout.store import Collision, Stale, Store
 from services.checkout.transitions import Steps
+from services.kit import tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 
@@ -49,8 +51,12 @@ class Webhooks:
                 # The session was opened this moment and is not written down yet.
                 raise Refusal("UNAVAILABLE")
             check_binding(order, provider, event)
-            if order is None or await self._settled(order, provider, event):
+            if order is None:
                 return
+            name = f"webhook {provider} {event.type.lower()}"
+            with tracing.continued(name, order.traceparent, tracing.SpanKind.SERVER):
+                if await self._settled(order, provider, event):
+                    return
 
     async def _settled(self, order: Order, provider: str, event: Event) -> bool:
         """Whether the event needs no further look at the order."""
@@ -82,10 +88,13 @@ class Webhooks:
             if refusal is None:
                 if isinstance(error, web.HTTPException):
                     raise
+                metrics.WEBHOOKS.labels(name, "INTERNAL").inc()
                 log.exception("webhook_failed", provider=name)
                 return _answer(500, "INTERNAL", "A defect of ours; send it again.")
+            metrics.WEBHOOKS.labels(name, refusal.word).inc()
             log.info("webhook_refused", provider=name, word=refusal.word, problem=refusal.message)
             return _answer(STATUSES.get(refusal.code, 400), refusal.word, refusal.message)
+        metrics.WEBHOOKS.labels(name, "taken").inc()
         return _answer(200, "", "")
 
 

@@ -11,19 +11,20 @@ from redis.asyncio import Redis
 
 from services.inventory import events
 from services.inventory.config import InventorySettings
+from services.inventory.metrics import LedgerReading
 from services.inventory.rpc import InventoryService
 from services.inventory.rpc_ledger import LedgerService
 from services.inventory.store import SERVICE, Bounds, Store, key_of
 from services.inventory.workers.loader import Loader
 from services.inventory.workers.relay import Relays, last_published
 from services.inventory.workers.sweeper import Sweeper
-from services.kit import logs
+from services.kit import logs, metrics
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import load_ring
 from services.kit.redis import connect, require_noeviction
 from services.kit.relay import OutboxRelay
-from services.kit.server import run, serve
+from services.kit.server import Service, run, serve
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
 from services.kit.tasks import stop
@@ -65,10 +66,23 @@ class Inventory:
         self.service = InventoryService(
             self.store, self.definitions, admission_keys, settings.snapshot_ms / 1000
         )
+        self.reading = LedgerReading(
+            lambda sale: self.store.submit(sale, {"op": "ledger"}),
+            lambda: self.relays.sales,
+            self.relays.published,
+        )
         self.ledger = LedgerService(self.store, self.definitions, self.relays, settings.load_wait_s)
         self.definitions.on_change(self.loader.put)
         self.store.on_changes(self.relays.poke)
         self.store.on_changes(self.sweeper.wake)
+
+    @property
+    def services(self) -> list[Service]:
+        """What the gRPC server serves."""
+        return [
+            (add_InventoryServiceServicer_to_server, self.service, "catraca.inventory.v1.InventoryService"),
+            (add_LedgerServiceServicer_to_server, self.ledger, "catraca.inventory.v1.LedgerService"),
+        ]
 
     def _relay(self, sale: str) -> OutboxRelay:
         epoch = self.store.epoch(sale)
@@ -104,19 +118,8 @@ async def main() -> None:
         asyncio.create_task(inventory.sweeper.run(), name="sweeper"),
     ]
     try:
-        await serve(
-            SERVICE,
-            settings,
-            [
-                (
-                    add_InventoryServiceServicer_to_server,
-                    inventory.service,
-                    "catraca.inventory.v1.InventoryService",
-                ),
-                (add_LedgerServiceServicer_to_server, inventory.ledger, "catraca.inventory.v1.LedgerService"),
-            ],
-            on_drain=inventory.ledger.drain,
-        )
+        with metrics.read_before_scrape(inventory.reading):
+            await serve(SERVICE, settings, inventory.services, on_drain=inventory.ledger.drain)
     finally:
         await stop(*workers)
         await inventory.relays.close()

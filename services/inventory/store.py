@@ -9,7 +9,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from services.inventory import metrics
 from services.inventory.rules import Command, definition_for_script
+from services.kit import metrics as kit_metrics
 from services.kit.batcher import Batcher, PerKey
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epoch, Epochs
@@ -112,13 +114,20 @@ class Store:
             return await self._run(sale, commands)
 
         bounds = self._bounds
-        return Batcher(run, max_items=bounds.commands, max_pending=bounds.pending, linger_s=bounds.linger_s)
+        return Batcher(
+            run,
+            max_items=bounds.commands,
+            max_pending=bounds.pending,
+            linger_s=bounds.linger_s,
+            name="inventory_commands",
+        )
 
     async def _run(self, sale: str, commands: Sequence[Command]) -> list[Result]:
         """Runs the script until every command is answered: one run stops where its budget is spent."""
         results: list[Result] = []
         while len(results) < len(commands):
             results += await self._run_some(sale, commands[len(results) :])
+        metrics.count_commands(commands, results)
         self._tell(sale, results[-1]["sequence"])
         return results
 
@@ -137,6 +146,7 @@ class Store:
             await self._load(await self._later(sale, told.answer["revision"]))
         except NotLoaded:
             # Another process may have filled the store under a later epoch.
+            metrics.RELOADS.inc()
             before = self._loaded.pop(sale, None)
             if before is None or (await self.loaded(sale)).epoch == before.epoch:
                 raise
@@ -248,6 +258,7 @@ class Store:
 
     def set_broken(self, sale: str, published: int, found: int) -> Refusal:
         """Refuses the sale's commands from now on: its store lost changes that were published."""
+        kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(1)
         log.error("sale_broken", sale=sale, published=published, found=found)
         problem = f"The sale's store lost changes: {published} were published, it goes on after {found}."
         self._broken[sale] = Refusal("SALE_NOT_LOADED", problem, sale=sale)
@@ -257,7 +268,8 @@ class Store:
         """Lets go of an archived sale."""
         self._loaded.pop(sale, None)
         self._sequences.pop(sale, None)
-        self._broken.pop(sale, None)
+        if self._broken.pop(sale, None) is not None:
+            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(0)
         self._refused.pop(sale, None)
         self._batchers.drop(sale)
         self._loading.drop(sale)

@@ -6,11 +6,13 @@ under load it lingers a little, so that batches grow exactly when there is somet
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 
@@ -25,13 +27,14 @@ _log = get_logger("batcher")
 class _Group(Generic[T, R]):
     """What one caller submitted together. `results` grows until all of `items` are answered."""
 
-    __slots__ = ("answer", "items", "results", "taken")
+    __slots__ = ("answer", "items", "origin", "results", "taken")
 
     def __init__(self, items: list[T], answer: "asyncio.Future[list[R]]") -> None:
         self.items = items
         self.answer = answer
         self.results: list[R] = []
         self.taken = 0
+        self.origin = tracing.here()
 
 
 class Batcher(Generic[T, R]):
@@ -48,7 +51,10 @@ class Batcher(Generic[T, R]):
         max_items: int = 256,
         max_pending: int = 10_000,
         linger_s: float = 0.002,
+        *,
+        name: str = "batch",
     ) -> None:
+        """`name` is what its metrics are told apart by: one for all batchers of a kind."""
         self._run = run
         self._max_items = max_items
         self._max_pending = max_pending
@@ -59,6 +65,10 @@ class Batcher(Generic[T, R]):
         self._wanted = 1
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._name = f"batch {name}"
+        self._seen_items = metrics.BATCH_ITEMS.labels(name)
+        self._seen_linger = metrics.BATCH_LINGER.labels(name)
+        self._seen_run = metrics.BATCH_RUN.labels(name)
 
     async def submit(self, item: T) -> R:
         """The result of one item. Raises Refusal OVERLOADED if too much is pending already."""
@@ -93,7 +103,12 @@ class Batcher(Generic[T, R]):
             while await self._gathered():
                 batch, shares = self._take()
                 if batch:
-                    self._settle(shares, await self._results(batch))
+                    began = time.perf_counter()
+                    with tracing.together(self._name, (group.origin for group, _ in shares)):
+                        results = await self._results(batch)
+                    self._seen_items.observe(len(batch))
+                    self._seen_run.observe(time.perf_counter() - began)
+                    self._settle(shares, results)
                 self._wanted = min(max(len(batch), 1), self._max_items)
         finally:
             self._task = None
@@ -105,9 +120,11 @@ class Batcher(Generic[T, R]):
         """Whether there is something to run, after lingering for those who came last time."""
         if self._pending < self._wanted and self._wanted > 1:
             self._enough.clear()
+            began = time.perf_counter()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._linger_s):
                     await self._enough.wait()
+            self._seen_linger.observe(time.perf_counter() - began)
         return bool(self._groups)
 
     def _take(self) -> tuple[list[T], list[tuple[_Group[T, R], int]]]:

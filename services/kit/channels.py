@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from services.kit import tracing
 from services.kit.errors import Refusal
 from services.kit.logs import get_logger
 
@@ -117,7 +118,16 @@ class _Authorized(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""
-        return self._calling(self._channel.unary_unary(method, *arguments, **options), DEFAULT_DEADLINE_S)
+        call = self._channel.unary_unary(method, *arguments, **options)
+
+        def traced(request: Any, *, metadata: Any = (), **rest: Any) -> Any:
+            span, carried = tracing.calling(method)
+            running = call(request, metadata=(*metadata, *carried), **rest)
+            if span is not None:
+                running.add_done_callback(lambda _: span.end())
+            return running
+
+        return self._calling(traced, DEFAULT_DEADLINE_S)
 
     def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""

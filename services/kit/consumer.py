@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from services.kit import metrics
 from services.kit.logs import get_logger
 from services.kit.messages import Position, RawMsg, from_consumer
 from services.kit.pulling import RETRY_S, ConsumerGone, Pull
@@ -88,12 +89,22 @@ async def consume(
         max_deliver=-1,
         max_ack_pending=max(1000, 8 * batch) if max_pending is None else max_pending,
     )
+    for outcome in ("done", "again", "failed", "dead"):
+        # From the start, as the first one is seen only against a zero before it.
+        metrics.CONSUMER_OUTCOMES.labels(durable, outcome)
+
+    async def count_pending() -> None:
+        info = await js.consumer_info(stream, durable)
+        waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        metrics.CONSUMER_PENDING.labels(durable).set(waiting)
+
     while True:
         pull = Pull(js, stream, durable, batch)
         try:
             await js.add_consumer(stream, config)
             await pull.open()
-            await worker.work(pull)
+            with metrics.read_before_scrape(count_pending):
+                await worker.work(pull)
         except ConsumerGone:
             log.warning("consumer_gone", stream=stream, durable=durable)
         except (NatsError, TimeoutError) as problem:
@@ -158,17 +169,26 @@ class _Worker:
         return outcomes if outcomes is not None else [None] * len(messages)
 
     async def _settle(self, message: Msg, outcome: Again | Poison | Exception | None) -> None:
-        tries = Position.of(message).tries
+        position = Position.of(message)
+        tries = position.tries
         if outcome is None:
             await _answer(message, b"+ACK")
+            metrics.CONSUMER_DELAY.labels(self._durable).observe(
+                max(0.0, time.time() - position.at_ms / 1000)
+            )
+            became = "done"
         elif isinstance(outcome, Exception):
             # Not the message's fault: it need not wait longer than the store is down.
             await _answer(message, _nak(min(_delay_s(tries), LONGEST_PAUSE_S)))
+            became = "failed"
         elif isinstance(outcome, Poison) or tries >= self._max_tries:
             await self._bury(message, outcome.problem, tries)
+            became = "dead"
         else:
             after_s = outcome.after_s if outcome.after_s is not None else _delay_s(tries)
             await _answer(message, _nak(after_s))
+            became = "again"
+        metrics.CONSUMER_OUTCOMES.labels(self._durable, became).inc()
 
     async def _bury(self, message: Msg, problem: str, tries: int) -> None:
         raw = from_consumer(message)

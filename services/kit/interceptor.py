@@ -1,6 +1,7 @@
 """The one interceptor: verifies who calls, and ends a call that fails with the status the table names."""
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
@@ -8,8 +9,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal, abort_with, refusal_for
-from services.kit.identity import Verifier, set_caller
+from services.kit.identity import Caller, Verifier, set_caller
 from services.kit.logs import get_logger
 
 _log = get_logger("rpc")
@@ -75,9 +77,12 @@ class Guard(grpc.aio.ServerInterceptor):
         return bounded
 
 
-async def _admit(verifier: Verifier | None, context: Context) -> None:
-    if verifier is not None:
-        set_caller(await verifier.verify(context.invocation_metadata() or ()))
+async def _admit(verifier: Verifier | None, context: Context) -> Caller | None:
+    if verifier is None:
+        return None
+    who = await verifier.verify(context.invocation_metadata() or ())
+    set_caller(who)
+    return who
 
 
 async def _fail(method: str, context: Context, error: Exception) -> None:
@@ -85,6 +90,9 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     refusal = refusal_for(error)
+    word = refusal.word if refusal else "INTERNAL"
+    metrics.RPC_REFUSALS.labels(method, word).inc()
+    tracing.mark(word)
     if refusal is None or refusal.word == "INTERNAL":
         call_id = secrets.token_hex(8)
         _log.error("a call failed", method=method, call_id=call_id, exc_info=error)
@@ -95,38 +103,54 @@ async def _fail(method: str, context: Context, error: Exception) -> None:
 
 
 def _unary_unary(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    duration = metrics.RPC_DURATION.labels(method)
+
     async def guarded(request: Any, context: Context) -> Any:
+        began = time.perf_counter()
         try:
-            await _admit(verifier, context)
-            if type(request) is Refusal:
-                raise request
-            return await behaviour(request, context)
+            who = await _admit(verifier, context)
+            with tracing.serving(method, context.invocation_metadata() or (), who):
+                try:
+                    if type(request) is Refusal:
+                        raise request
+                    return await behaviour(request, context)
+                except Exception as error:
+                    # Within the span: what is logged of the failure names its trace.
+                    return await _fail(method, context, error)
         except Exception as error:
             return await _fail(method, context, error)
+        finally:
+            duration.observe(time.perf_counter() - began)
 
     return guarded
 
 
 def _unary_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    streams = metrics.RPC_STREAMS.labels(method)
+
     async def guarded(request: Any, context: Context) -> None:
-        try:
-            await _admit(verifier, context)
-            if type(request) is Refusal:
-                raise request
-            await _answer(behaviour(request, context), context)
-        except Exception as error:
-            await _fail(method, context, error)
+        with streams.track_inprogress():
+            try:
+                await _admit(verifier, context)
+                if type(request) is Refusal:
+                    raise request
+                await _answer(behaviour(request, context), context)
+            except Exception as error:
+                await _fail(method, context, error)
 
     return guarded
 
 
 def _stream_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+    streams = metrics.RPC_STREAMS.labels(method)
+
     async def guarded(requests: AsyncIterator[Any], context: Context) -> None:
-        try:
-            await _admit(verifier, context)
-            await _answer(behaviour(_sound(requests), context), context)
-        except Exception as error:
-            await _fail(method, context, error)
+        with streams.track_inprogress():
+            try:
+                await _admit(verifier, context)
+                await _answer(behaviour(_sound(requests), context), context)
+            except Exception as error:
+                await _fail(method, context, error)
 
     return guarded
 
@@ -152,6 +176,8 @@ async def _sound(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 async def _refuse_unknown(_requests: AsyncIterator[Any], context: Context) -> None:
+    # Not by the name that was called: callers may think of as many as they like.
+    metrics.RPC_REFUSALS.labels("unknown", "METHOD_UNKNOWN").inc()
     await abort_with(context, Refusal("METHOD_UNKNOWN"))
 
 

@@ -6,11 +6,22 @@ from types import TracebackType
 from typing import Any, cast
 
 import structlog
+from opentelemetry.trace import get_current_span
 from structlog.typing import FilteringBoundLogger, Processor
+
+
+def _name_trace(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The trace that the line belongs to, where there is one."""
+    span = get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"], event["span_id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    return event
+
 
 # One order for structlog's own events and for what libraries log through the standard library.
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    _name_trace,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     structlog.processors.StackInfoRenderer(),

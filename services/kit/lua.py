@@ -15,6 +15,7 @@ one msgpack: a list of results, or one map whose `word` answers the whole batch,
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from services.kit import metrics, tracing
 from services.kit.errors import Refusal
 
 POINT_OF_NO_FAILURE = "-- After this point nothing can fail."
@@ -92,6 +94,8 @@ def _names(text: str) -> tuple[str, ...]:
 class Script:
     """One service's script. `keys` names the first of its KEYS, in order; others may follow."""
 
+    name: str
+    """The service's: what its metrics are told apart by."""
     text: str
     sha: str
     keys: tuple[str, ...]
@@ -102,7 +106,7 @@ class Script:
         text = assemble(folder, keys)
         # The name by which Redis knows a script; nothing is protected by it.
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        return cls(text, sha, tuple(keys))
+        return cls(folder.parent.name, text, sha, tuple(keys))
 
     async def run(
         self,
@@ -117,10 +121,13 @@ class Script:
         comes back with surrogate escapes; see `raw`.
         """
         arguments: tuple[str | bytes, ...] = (*keys, _pack(envelope), _pack(commands))
-        try:
-            answer = await redis.evalsha(self.sha, len(keys), *arguments)
-        except NoScriptError:
-            answer = await redis.eval(self.text, len(keys), *arguments)
+        began = time.perf_counter()
+        with tracing.inner(f"script {self.name}", tracing.SpanKind.CLIENT):
+            try:
+                answer = await redis.evalsha(self.sha, len(keys), *arguments)
+            except NoScriptError:
+                answer = await redis.eval(self.text, len(keys), *arguments)
+        metrics.SCRIPT.labels(self.name).observe(time.perf_counter() - began)
         results = msgpack.unpackb(answer, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
         if isinstance(results, dict):
             raise NotLoaded if results["word"] == "NOT_LOADED" else WholeBatch(results)

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.kit import metrics
 from services.kit.logs import get_logger
 from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced, stream_of
 from services.kit.tasks import raise_if_cancelled
@@ -109,6 +110,7 @@ class OutboxRelay:
                     known = True
                 await self._step()
             except WrongSequence:
+                metrics.RELAY_CONFLICTS.labels(self._stream).inc()
                 self._rival, known = True, False
             except (NatsError, RedisError, TimeoutError, OSError) as problem:
                 # Whether the last publish arrived is unknown now: JetStream is asked before the next.
@@ -202,6 +204,10 @@ class OutboxRelay:
         payload = message.SerializeToString()
         self._fence = await publish_fenced(self._js, self._subject, payload, self._fence, headers)
         self._rival = False
+        now_ms = time.time() * 1000
+        # One measure for each run of the script: its changes have one time.
+        for at_ms in {change["at_ms"] for change in changes}:
+            metrics.RELAY_DELAY.labels(self._stream).observe(max(0.0, now_ms - at_ms) / 1000)
         await self._advance(last["sequence"])
 
     async def _advance(self, sequence: int) -> None:

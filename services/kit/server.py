@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import uvloop
+from google.protobuf.descriptor_pool import Default
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.kit import metrics, tracing
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
 from services.kit.keys import load_single
@@ -66,8 +68,11 @@ class Server:
         self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
         self._health = health.aio.HealthServicer()
         self._names = [full_name for _, _, full_name in services]
-        for add, servicer, _ in services:
+        for add, servicer, full_name in services:
             add(servicer, self._server)
+            for method in Default().FindServiceByName(full_name).methods:
+                # From the start, as the first defect is seen only against a zero before it.
+                metrics.RPC_REFUSALS.labels(f"/{full_name}/{method.name}", "INTERNAL")
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
@@ -121,8 +126,9 @@ async def serve(
 
     `on_drain` runs when the drain begins, while calls still run: end streams and take no new work there.
     """
+    tracing.configure(name, settings)
     loop = asyncio.get_running_loop()
-    told, told_again = asyncio.Event(), asyncio.Event()
+    started, told, told_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (told_again if told.is_set() else told).set()
@@ -131,21 +137,24 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     try:
         server = Server(name, settings, services, public=public)
-        await server.start()
-        await told.wait()
-        _log.info("draining", name=name, at_most_s=settings.drain_s)
-        stopping = asyncio.create_task(server.stop(on_drain))
-        impatient = asyncio.create_task(told_again.wait())
-        await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
-        impatient.cancel()
-        if not stopping.done():
-            stopping.cancel()
-            await server.abandon()
-        else:
-            await stopping
+        async with metrics.listening(settings, lambda: started.is_set() and not told.is_set()):
+            await server.start()
+            started.set()
+            await told.wait()
+            _log.info("draining", name=name, at_most_s=settings.drain_s)
+            stopping = asyncio.create_task(server.stop(on_drain))
+            impatient = asyncio.create_task(told_again.wait())
+            await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
+            impatient.cancel()
+            if not stopping.done():
+                stopping.cancel()
+                await server.abandon()
+            else:
+                await stopping
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        await asyncio.to_thread(tracing.close)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

@@ -83,6 +83,18 @@ class CommonSettings:
     service_token_file: Path = setting(
         REQUIRED, "The bearer token this service calls others with; read again when the file changes."
     )
+    metrics_listen: str | None = setting(
+        None, "host:port of the HTTP page /metrics for Prometheus, and /healthz; off when not set."
+    )
+    otlp_endpoint: str | None = setting(
+        None, "URL that takes traces as OTLP over HTTP, with its path /v1/traces; off when not set."
+    )
+    trace_ratio: float = setting(
+        0.05,
+        "Share of the traces that begin here which are kept; each costs about 1 ms.",
+        minimum=0,
+        maximum=1,
+    )
     log_level: str = setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

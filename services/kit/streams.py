@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
 from nats.js.errors import APIError, ServiceUnavailableError
 
+from services.kit import tracing
 from services.kit.consumer import Again, Delivery, Handler, Outcomes, Poison, consume
 from services.kit.logs import get_logger
 from services.kit.messages import RawMsg, last_message, last_per_subject, read_all
@@ -165,7 +166,7 @@ async def publish_fenced(
 def cloud_headers(
     type: str, source: str, subject: str, id: str, at_ms: int, traceparent: str | None = None
 ) -> dict[str, str]:
-    """A CloudEvent's attributes as headers (binary mode)."""
+    """A CloudEvent's attributes as headers (binary mode), with the current trace, or else `traceparent`."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     headers = {
         "ce-specversion": "1.0",
@@ -176,8 +177,9 @@ def cloud_headers(
         "ce-time": moment.replace("+00:00", "Z"),
         "content-type": "application/protobuf",
     }
-    if traceparent:
-        headers["traceparent"] = traceparent
+    parent = tracing.traceparent() or traceparent
+    if parent:
+        headers[tracing.HEADER] = parent
     return headers
 
 

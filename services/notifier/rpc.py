@@ -9,10 +9,12 @@ from catraca.events.v1 import events_pb2
 from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 from google.protobuf.message import DecodeError
 
+from services.kit import tracing
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_for, buyer_of, caller
 from services.kit.logs import get_logger
 from services.kit.tasks import stop
+from services.notifier import metrics
 from services.notifier.config import Settings
 from services.notifier.rules import Batch, buyer_key
 from services.notifier.streams import OpenStream, Streams, too_many
@@ -75,7 +77,11 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
             if stream.mailbox.wants_reading:
                 self._reader.want(stream)
             if batch is not None:
+                metrics.TOLD.inc(len(batch.states))
+                began_ns = tracing.now_ns()
                 yield batch
+                # Asked for the next one: this one is written.
+                tracing.record("notifier tell", (state.traceparent for state in batch.states), began_ns)
             elif not await stream.woken(self._settings.heartbeat_s):
                 yield None
 

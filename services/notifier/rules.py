@@ -23,6 +23,7 @@ class State(NamedTuple):
     order_id: str
     version: int
     payload: bytes
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)

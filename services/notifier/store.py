@@ -1,5 +1,6 @@
 """The one port to JetStream: follows the orders' stream and reads the last states of buyers' orders."""
 
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -8,6 +9,8 @@ from nats.errors import Error as NatsError
 
 from services.kit.logs import get_logger
 from services.kit.streams import Follower, RawMsg, last_message, last_per_subject
+from services.kit.tracing import HEADER
+from services.notifier import metrics
 from services.notifier.rules import State, key_and_order, subject_of
 
 STREAM = "CHECKOUT"
@@ -46,6 +49,9 @@ class LiveNews:
         """The next states; messages that are no order's state are left out."""
         messages = await self._follower.next_batch()
         self._witness, self._witness_known = (messages[-1].subject, messages[-1].seq), True
+        now_s = time.time()
+        for message in messages:
+            metrics.NEWS_DELAY.observe(max(0.0, now_s - message.at_ms / 1000))
         return _states(messages)
 
     async def witness(self) -> tuple[str, int] | None:
@@ -99,4 +105,4 @@ def _state(message: RawMsg) -> State | None:
     if address is None or not version.isdecimal():
         log.error("not_an_order_state", subject=message.subject, sequence=message.seq)
         return None
-    return State(address[0], address[1], int(version), message.data)
+    return State(address[0], address[1], int(version), message.data, message.headers.get(HEADER, ""))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from services.kit.errors import Refusal
+from services.notifier import metrics
 from services.notifier.rules import Batch, Mailbox, State, TooManyOrders
 
 DRAIN_RETRY_S = 0.5
@@ -86,6 +87,7 @@ class Streams:
         if stream.mailbox.add(key, subject):
             telling = self._telling.get(key)
             self._telling[key] = stream.alone if telling is None else (*telling, stream)
+            metrics.BUYERS.set(len(self._telling))
 
     def drop(self, stream: OpenStream, key: str) -> None:
         """Tell a stream no more of a buyer; nothing changes where it did not."""
@@ -96,6 +98,7 @@ class Streams:
             self._telling[key] = left[0].alone if len(left) == 1 else left
         else:
             del self._telling[key]
+        metrics.BUYERS.set(len(self._telling))
 
     def tell(self, states: Iterable[State]) -> None:
         """Hand new states to the streams of their buyers."""

@@ -9,7 +9,7 @@ from catraca.sale.v1 import sale_pb2_grpc
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from services.kit import logs, server
+from services.kit import logs, metrics, server
 from services.kit import redis as kit_redis
 from services.kit.channels import Channels
 from services.kit.definitions import Definition, Definitions
@@ -22,6 +22,7 @@ from services.kit.streams import connect_nats, declare
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
+from services.queue.metrics import LineReading
 from services.queue.public import PublicStanding
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
@@ -52,6 +53,7 @@ class Parts:
     servicer: QueueServicer
     public: PublicStanding
     sales: SaleServicer
+    reading: LineReading
 
 
 def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
@@ -96,7 +98,8 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     )
     servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
     public = PublicStanding(hubs, definitions.active)
-    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk))
+    reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
+    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk), reading)
 
 
 async def main(settings: Settings) -> None:
@@ -124,6 +127,7 @@ async def main(settings: Settings) -> None:
             if settings.standing_listen:
                 page = parts.public.application()
                 await stack.enter_async_context(listening(page, settings.standing_listen, "standing_listen"))
+            stack.enter_context(metrics.read_before_scrape(parts.reading))
             await server.serve(NAME, settings, services, on_drain=on_drain)
     finally:
         await parts.hubs.close()

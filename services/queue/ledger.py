@@ -89,7 +89,7 @@ class GrpcLedger:
             ]
             return [turn_of(result) for result in await self._apply(sale, commands)]
 
-        return Batcher(run, max_items=COMMANDS_PER_APPLY, max_pending=100_000)
+        return Batcher(run, max_items=COMMANDS_PER_APPLY, max_pending=100_000, name="queue_looks")
 
     async def _apply(
         self, sale: str, commands: Sequence[inventory_pb2.Command]

@@ -1,11 +1,12 @@
 """QueueService for BFFs: many buyers in one message, one run of the script for each, answers in order."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from catraca.queue.v1 import queue_pb2, queue_pb2_grpc
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
+from services.kit import metrics
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, caller, raw_buyer_for
@@ -19,6 +20,7 @@ SaleOf = Callable[[str], Awaitable[Definition]]
 
 ITEMS_PER_MESSAGE = 1000
 SUBJECTS_PER_READ = 5000
+METHOD = "/catraca.queue.v1.QueueService/{}"
 
 
 class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
@@ -52,9 +54,9 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
                 joins = await self._line.join(request.sale, batch.buyers)
                 if joins.receipt is not None:
                     response.receipt.CopyFrom(joins.receipt)
-                _fill_places(response.results, batch.merged(joins.views))
+                _fill_places("JoinMany", response.results, batch.merged(joins.views))
             else:
-                _fill_places(response.results, batch.merged([]))
+                _fill_places("JoinMany", response.results, batch.merged([]))
             yield response
 
     async def GetPlaces(
@@ -70,7 +72,7 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
             answers = await self._line.read(request.sale, batch.buyers[start : start + BUYERS_PER_RUN])
             views += answers.views
         response = queue_pb2.GetPlacesResponse()
-        _fill_places(response.results, batch.merged(views))
+        _fill_places("GetPlaces", response.results, batch.merged(views))
         return response
 
     async def EnterMany(
@@ -90,6 +92,7 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
                     result.refusal = admission.word
                 else:
                     result.admission.CopyFrom(admission)
+            _count_refused("EnterMany", [result.refusal for result in response.results])
             yield response
 
 
@@ -126,13 +129,20 @@ def _check_count(field: str, count: int, most: int) -> None:
         raise Refusal("INVALID_FIELD", field=field, expected=f"1 to {most}")
 
 
+def _count_refused(method: str, refusals: Iterable[str]) -> None:
+    metrics.count_item_refusals(METHOD.format(method), filter(None, refusals))
+
+
 def _fill_places(
-    results: "RepeatedCompositeFieldContainer[queue_pb2.PlaceResult]", views: Sequence[View]
+    method: str, results: "RepeatedCompositeFieldContainer[queue_pb2.PlaceResult]", views: Sequence[View]
 ) -> None:
     add = results.add
+    refused: list[str] = []
     for view in views:
         result = add()
         if isinstance(view, Refusal):
             result.refusal = view.word
+            refused.append(view.word)
         else:
             fill_place(result.place, view)
+    _count_refused(method, refused)

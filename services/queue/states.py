@@ -66,6 +66,8 @@ class Standing:
     lobby_opens_ms: int
     opens_ms: int
     closes_ms: int
+    # Of the line's last change.
+    sequence: int = 0
     # (time, serving) at a few moments of the last minute, oldest first: the calling rate is read from it.
     marks: tuple[tuple[int, int], ...] = ()
 

@@ -251,6 +251,7 @@ def standing_of(seen: Result) -> Standing:
         lobby_opens_ms=seen["lobby_opens_ms"],
         opens_ms=seen["opens_ms"],
         closes_ms=seen["closes_ms"],
+        sequence=seen["sequence"],
         marks=tuple((at, serving) for at, serving in seen["marks"]),
     )
 

@@ -33,10 +33,10 @@ class Unary:
     def __init__(self, line: Line, joins_per_run: int) -> None:
         """`joins_per_run` bounds the receipt that the joins of a run share."""
         self._line = line
-        self._joins = _per_sale(self._run_joins, joins_per_run)
-        self._reads = _per_sale(self._run_reads, BUYERS_PER_RUN)
-        self._leaves = _per_sale(self._run_leaves, BUYERS_PER_RUN)
-        self._enters = _per_sale(line.enter, BUYERS_PER_RUN)
+        self._joins = _per_sale("queue_joins", self._run_joins, joins_per_run)
+        self._reads = _per_sale("queue_reads", self._run_reads, BUYERS_PER_RUN)
+        self._leaves = _per_sale("queue_leaves", self._run_leaves, BUYERS_PER_RUN)
+        self._enters = _per_sale("queue_enters", line.enter, BUYERS_PER_RUN)
 
     async def join(self, sale: str, buyer: bytes) -> Seen:
         """Takes a place. The sale must exist, as for every method here."""
@@ -77,13 +77,13 @@ class Unary:
 
 
 def _per_sale(
-    run: Callable[[str, list[bytes]], Awaitable[list[R]]], max_items: int
+    name: str, run: Callable[[str, list[bytes]], Awaitable[list[R]]], max_items: int
 ) -> PerKey[str, Batcher[bytes, R]]:
     def batcher(sale: str) -> Batcher[bytes, R]:
         async def batch(buyers: list[bytes]) -> list[R]:
             return await run(sale, buyers)
 
-        return Batcher(batch, max_items=max_items)
+        return Batcher(batch, max_items=max_items, name=name)
 
     return PerKey(batcher)
 

@@ -21,6 +21,7 @@ from services.checkout.providers.protocol import (
     SessionState,
     Voided,
 )
+from services.kit import tracing
 from services.kit.errors import Refusal
 from services.kit.settings import SettingError, variable_of
 
@@ -155,7 +156,7 @@ class SandboxProvider:
     async def _call(
         self, method: str, path: str, key: str = "", body: Mapping[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        headers = {"Idempotency-Key": key} if key else {}
+        headers = tracing.headers() | ({"Idempotency-Key": key} if key else {})
         try:
             async with self._http.request(method, self._url + path, json=body, headers=headers) as answer:
                 return answer.status, await answer.json()

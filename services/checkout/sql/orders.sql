@@ -7,11 +7,11 @@ with asked as (
     select * from unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::jsonb[], $7::text[], $8::text[],
         $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-        $16::bytea[]
+        $16::bytea[], $17::text[]
     ) as a (
         order_id, sale, buyer, idempotency_key, request_hash, items, hold_id, currency,
         place, joined_at_ms, called_at_ms, accepted_at_ms, namespace, subject, order_subject,
-        payload
+        payload, traceparent
     )
 ),
 known as (
@@ -22,18 +22,19 @@ known as (
 inserted as (
     insert into orders.orders (
         order_id, sale, buyer, state, idempotency_key, request_hash, items, hold_id, currency,
-        place, joined_at_ms, called_at_ms, accepted_at_ms, updated_at_ms
+        place, joined_at_ms, called_at_ms, accepted_at_ms, updated_at_ms, traceparent
     )
     select
         order_id, sale, buyer, 'ACCEPTED', idempotency_key, request_hash, items, hold_id, currency,
-        place, joined_at_ms, called_at_ms, accepted_at_ms, accepted_at_ms
+        place, joined_at_ms, called_at_ms, accepted_at_ms, accepted_at_ms, traceparent
     from asked order by order_id
     on conflict do nothing
     returning order_id
 ),
 announced as (
-    insert into orders.outbox (order_id, version, subject, decided_at_ms, payload)
-    select order_id, 0, order_subject, accepted_at_ms, payload from asked join inserted using (order_id)
+    insert into orders.outbox (order_id, version, subject, decided_at_ms, payload, traceparent)
+    select order_id, 0, order_subject, accepted_at_ms, payload, traceparent
+    from asked join inserted using (order_id)
 )
 select order_id from inserted;
 
@@ -60,17 +61,17 @@ moved as (
     returning o.order_id, o.sale
 ),
 announced as (
-    insert into orders.outbox (order_id, version, subject, decided_at_ms, payload)
-    select a.* from unnest($16::text[], $17::integer[], $18::text[], $19::bigint[], $20::bytea[])
-        as a (order_id, version, subject, decided_at_ms, payload)
+    insert into orders.outbox (order_id, version, subject, decided_at_ms, payload, traceparent)
+    select a.* from unnest($16::text[], $17::integer[], $18::text[], $19::bigint[], $20::bytea[], $21::text[])
+        as a (order_id, version, subject, decided_at_ms, payload, traceparent)
     join moved using (order_id)
 ),
 paid as (
     insert into payments.payments
         (order_id, provider, session_id, url, state, amount, currency, pay_until_ms, declines)
     select p.* from unnest(
-        $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::bigint[], $27::text[],
-        $28::bigint[], $29::integer[]
+        $22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::text[],
+        $29::bigint[], $30::integer[]
     ) as p (order_id, provider, session_id, url, state, amount, currency, pay_until_ms, declines)
     join moved using (order_id)
     on conflict (order_id) do update set state = excluded.state, declines = excluded.declines
@@ -79,23 +80,23 @@ claimed as (
     insert into orders.tickets (ticket_id, order_id, sale, section, unit, ticket_type, price, seat, state)
     select t.ticket_id, t.order_id, m.sale, t.section, t.unit, t.ticket_type, t.price, t.seat, 'LIVE'
     from unnest(
-        $30::text[], $31::text[], $32::text[], $33::integer[], $34::text[], $35::bigint[], $36::text[]
+        $31::text[], $32::text[], $33::text[], $34::integer[], $35::text[], $36::bigint[], $37::text[]
     ) as t (ticket_id, order_id, section, unit, ticket_type, price, seat)
     join moved m using (order_id)
 ),
 signed as (
     update orders.tickets t set code = s.code
-    from unnest($37::text[], $38::text[], $39::text[]) as s (ticket_id, order_id, code)
+    from unnest($38::text[], $39::text[], $40::text[]) as s (ticket_id, order_id, code)
     join moved using (order_id)
     where t.ticket_id = s.ticket_id
 ),
 dropped as (
-    delete from orders.tickets t using unnest($40::text[]) as d (order_id) join moved using (order_id)
+    delete from orders.tickets t using unnest($41::text[]) as d (order_id) join moved using (order_id)
     where t.order_id = d.order_id
 ),
 caused as (
     insert into payments.webhooks (provider, event_id, order_id, received_at_ms)
-    select c.* from unnest($41::text[], $42::text[], $43::text[], $44::bigint[])
+    select c.* from unnest($42::text[], $43::text[], $44::text[], $45::bigint[])
         as c (provider, event_id, order_id, received_at_ms)
     join moved using (order_id)
 )

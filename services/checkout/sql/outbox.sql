@@ -9,7 +9,7 @@ select distinct order_id from (
 
 -- name: rows_of
 -- What is unpublished of these orders, in order, and the last published row as a fence for the first of it.
-select order_id, version, subject, decided_at_ms, payload, published, stream_sequence
+select order_id, version, subject, decided_at_ms, payload, traceparent, published, stream_sequence
 from (
     select *, max(version) filter (where published) over (partition by order_id) as last_published
     from orders.outbox where order_id = any ($1::text[])

@@ -24,5 +24,11 @@ select
 from orders.orders o left join payments.payments p using (order_id)
 where o.sale = $1 group by o.state;
 
+-- name: count_orders_of_sales
+select sale, state, count(*) as orders from orders.orders where sale = any ($1::text[]) group by sale, state;
+
+-- name: count_unpublished
+select count(*) from orders.outbox where not published;
+
 -- name: webhook_seen
 select exists (select from payments.webhooks where provider = $1 and event_id = $2);

@@ -19,6 +19,7 @@ from services.checkout.saga import Saga, now_ms
 from services.checkout.states import OrderState
 from services.checkout.store import Stale, Store
 from services.checkout.transitions import Steps
+from services.kit import tracing
 from services.kit.definitions import Definition, Definitions
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
@@ -54,6 +55,7 @@ class Arrival:
 
     sequence: int
     intake: OrderIntake
+    traceparent: str
 
 
 class IntakeWorker:
@@ -143,7 +145,9 @@ class IntakeWorker:
     async def _take_on(self, definition: Definition, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Lead a batch on; where that fails for a reason of its own, each order alone."""
         try:
-            outcomes = await self._lead(definition, [arrival.intake for arrival in arrivals])
+            origins = [tracing.origin_of(arrival.traceparent) for arrival in arrivals]
+            with tracing.together("INTAKE process", origins, most=len(origins)):
+                outcomes = await self._lead(definition, arrivals)
         except Exception as problem:
             refusal = refusal_for(problem)
             if refusal is not None and refusal.word != "INTERNAL":
@@ -159,10 +163,13 @@ class IntakeWorker:
             self._strikes.pop(arrival.sequence, None)
         return outcomes
 
-    async def _lead(self, definition: Definition, intakes: Sequence[OrderIntake]) -> list[Outcome]:
+    async def _lead(self, definition: Definition, taken: Sequence[Arrival]) -> list[Outcome]:
         """From INTAKE to HELD or REJECTED; the saga goes on from there."""
         currency = definition.sale.spec.currency
-        asked = {each.order_id: messages.order_of(each, currency) for each in intakes}
+        intakes = [each.intake for each in taken]
+        asked = {
+            each.intake.order_id: messages.order_of(each.intake, currency, each.traceparent) for each in taken
+        }
         arrivals = [(asked[each.order_id], messages.buyer_of(each)) for each in intakes]
         new = await self._store.insert(arrivals)
         known = await self._store.load([order_id for order_id in asked if order_id not in new])
@@ -264,7 +271,7 @@ def _arrival(delivery: Delivery) -> Arrival | None:
         return None
     if delivery.message.subject != rules.intake_subject(asked.sale, asked.buyer, asked.order_id):
         return None
-    return Arrival(delivery.message.seq, asked)
+    return Arrival(delivery.message.seq, asked, delivery.message.headers.get(tracing.HEADER, ""))
 
 
 def _pinned(steps: Steps, definition: Definition, order: Order, hold: Result) -> Order:

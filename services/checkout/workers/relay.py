@@ -6,6 +6,7 @@ over is published by any replica a little later.
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,6 +17,7 @@ from nats.js import JetStreamContext
 from services.checkout.messages import Announcement
 from services.checkout.saga import now_ms
 from services.checkout.store import OutboxRow, Store
+from services.kit import metrics, tracing
 from services.kit.logs import get_logger
 from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced
 
@@ -169,19 +171,28 @@ class Relay:
             self._mark((state.order_id, state.version, sequence if version == state.version else None))
             return
         if version == state.version - 1:
-            headers = cloud_headers(
-                EVENT_TYPE, SOURCE, state.subject, f"{state.order_id}-{state.version}", state.decided_at_ms
-            )
-            headers[VERSION_HEADER] = str(state.version)
             try:
-                sequence = await publish_fenced(self._js, state.subject, state.payload, sequence, headers)
+                with tracing.continued("CHECKOUT publish", state.traceparent, tracing.SpanKind.PRODUCER):
+                    sequence = await self._store_state(state, sequence)
             except WrongSequence:
-                pass
+                metrics.RELAY_CONFLICTS.labels(STREAM).inc()
             else:
+                delay_s = max(0.0, time.time() - state.decided_at_ms / 1000)
+                metrics.RELAY_DELAY.labels(STREAM).observe(delay_s)
                 self._remember(state.order_id, (state.version, sequence))
                 self._mark((state.order_id, state.version, sequence))
                 return
         await self._catch_up(state)
+
+    async def _store_state(self, state: Announcement, after: int) -> int:
+        """Store one state after its subject's message `after`; where JetStream has it then."""
+        event_id = f"{state.order_id}-{state.version}"
+        # A process that traces nothing itself still hands the trace on.
+        headers = cloud_headers(
+            EVENT_TYPE, SOURCE, state.subject, event_id, state.decided_at_ms, state.traceparent
+        )
+        headers[VERSION_HEADER] = str(state.version)
+        return await publish_fenced(self._js, state.subject, state.payload, after, headers)
 
     async def _catch_up(self, state: Announcement) -> None:
         """Learn from the subject what was published last, and go on from there."""

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol
 
+from services.checkout import metrics
 from services.checkout.saga import Saga, now_ms
 from services.checkout.store import Store
 from services.kit.logs import get_logger
@@ -41,6 +42,7 @@ async def sweep(store: Store, saga: Saga, settings: SweepSettings) -> int:
     retry_ms, longest_ms = round(settings.resume_s * 1000), round(settings.resume_longest_s * 1000)
     due = await store.due(now_ms(), retry_ms, longest_ms, settings.sweep_batch)
     if due:
+        metrics.RESUMED.inc(len(due))
         for order in (await store.load(due)).values():
             saga.nudge(order)
     return len(due)

@@ -38,6 +38,11 @@ class Relays:
         """Whose changes are published here."""
         return list(self._tasks)
 
+    def published(self, sale: str) -> int | None:
+        """The last change of a sale that JetStream is known to have."""
+        relay = self._relays.get(sale)
+        return None if relay is None else relay.published
+
     def start(self, sale: str) -> None:
         """Publish this sale's changes from now on."""
         if sale not in self._tasks:

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from services.kit.logs import get_logger
+from services.notifier import metrics
 from services.notifier.rules import State
 from services.notifier.store import LiveNews, Snapshots, Unavailable
 from services.notifier.streams import OpenStream
@@ -59,6 +60,7 @@ class SnapshotReader:
         try:
             states = await self._store.read(keys, await self._news.witness())
         except Unavailable as problem:
+            metrics.READS.labels("failed").inc()
             log.warning("last_states_not_read", buyers=len(keys), problem=str(problem))
             self._news.forget_witness()
             for stream, own in asked:
@@ -66,6 +68,7 @@ class SnapshotReader:
                 self.want(stream)
             await asyncio.sleep(self._retry_s)
             return
+        metrics.READS.labels("done").inc()
         found: dict[str, list[State]] = {}
         for state in states:
             found.setdefault(state.key, []).append(state)

@@ -74,6 +74,8 @@ class Leader:
         self._to_lapse: list[tuple[str, int]] = []
         self._lease_s = pace.lease_ttl_ms / 1000
         self._backoff_s = 0.0
+        self.leads = False
+        """Whether this replica had the lease when it last looked."""
 
     def wake(self) -> None:
         """Says that the stock, the definition or the line may have changed."""
@@ -100,7 +102,7 @@ class Leader:
         try:
             pause_s = await self.step()
         except Exception as error:
-            self._state = None
+            self._state, self.leads = None, False
             refusal = refusal_for(error)
             if self._backoff_s == 0.0:
                 word = refusal.word if refusal else "INTERNAL"
@@ -115,6 +117,7 @@ class Leader:
     async def step(self) -> float:
         """Does what is due and answers the seconds until the next look. Raises Refusal in an outage."""
         fence, standing = await self._store.lead(self._sale, self._token, self._pace.lease_ttl_ms)
+        self.leads = fence is not None
         if fence is None:
             # Whoever leads next begins from what the stores say.
             self._state = None

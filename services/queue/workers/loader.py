@@ -11,6 +11,7 @@ from services.kit.epochs import Epochs
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded
+from services.kit.relay import OutboxRelay
 from services.kit.tasks import stop
 from services.queue import rules
 from services.queue.store import LineStore
@@ -77,6 +78,23 @@ class Loader:
         self._forget = forget
         self._changed: dict[str, asyncio.Event] = {}
         self._kept: dict[str, asyncio.Task[None]] = {}
+        self._relays: dict[str, OutboxRelay] = {}
+        self._leaders: dict[str, Leader] = {}
+
+    @property
+    def with_line(self) -> list[str]:
+        """The sales whose line is kept here."""
+        return [sale for sale in self._relays if rules.has_line(self._definitions.get(sale).sale)]
+
+    def published(self, sale: str) -> int | None:
+        """The last change of a sale that JetStream is known to have."""
+        relay = self._relays.get(sale)
+        return None if relay is None else relay.published
+
+    def leads(self, sale: str) -> bool:
+        """Whether this replica calls the sale's line."""
+        leader = self._leaders.get(sale)
+        return leader is not None and leader.leads
 
     def on_change(self, definition: Definition) -> None:
         """Takes a definition from the bucket; what follows from it goes on in the background."""
@@ -127,7 +145,7 @@ class Loader:
 
     async def _keep(self, sale: str) -> None:
         """Loads every new definition of a sale and runs its loops, until it is archived."""
-        leader = self._leader_of(sale)
+        leader = self._leaders[sale] = self._leader_of(sale)
         loops: list[asyncio.Task[None]] = []
         try:
             while True:
@@ -145,11 +163,14 @@ class Loader:
             await stop(*loops)
             self._changed.pop(sale, None)
             self._kept.pop(sale, None)
+            self._relays.pop(sale, None)
+            self._leaders.pop(sale, None)
             self._cache.forget(sale)
             self._forget(sale)
 
     def _start(self, sale: str, leader: Leader, *, with_line: bool) -> list[asyncio.Task[None]]:
         relay = line_relay(self._store, self._js, sale, lambda: self._cache.last(sale))
+        self._relays[sale] = relay
         loops = [asyncio.create_task(keep_publishing(relay, sale), name=f"relay-{sale}")]
         if with_line:
             loops.append(asyncio.create_task(self._lead(sale, leader), name=f"leader-{sale}"))

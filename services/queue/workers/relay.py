@@ -6,6 +6,7 @@ from collections.abc import Callable
 from catraca.events.v1 import events_pb2
 from nats.js import JetStreamContext
 
+from services.kit import metrics
 from services.kit.logs import get_logger
 from services.kit.lua import raw
 from services.kit.relay import Change, OutboxBroken, OutboxRelay
@@ -43,10 +44,13 @@ def fill_change(message: events_pb2.QueueChange, change: Change) -> None:
 async def keep_publishing(relay: OutboxRelay, sale: str) -> None:
     """Runs the relay until cancelled, also past an outbox that does not go on where JetStream ends."""
     told = False
+    broken = metrics.STORE_BROKEN.labels("queue", sale)
     while True:
+        broken.set(0)
         try:
             await relay.run()
         except OutboxBroken as problem:
+            broken.set(1)
             if not told:
                 log.error("line_lost_its_tail", sale=sale, published=problem.published, found=problem.found)
                 told = True
