@@ -1,4 +1,4 @@
-// A whole purchase from the browser's side: join, wait, enter, order, pay, be told, show the ticket.
+// A whole purchase from the browser's side: join, wait, enter, order, pay, be told, have the tickets.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -39,7 +39,6 @@ test("a ticket is bought over gRPC-web from the first click to the door", async 
   const confirmed = await told(buyer, sale, order.orderId, OrderState.CONFIRMED);
   assert.equal(confirmed.tickets.length, 2);
   const { keys } = await clients().orders.getTicketKeys({});
-  const known = new Set(keys.map(({ keyId }) => keyId));
-  assert.ok(known.size > 0);
+  assert.ok(keys.length > 0);
   process.stdout.write(`@bought ${order.orderId}\n`);
 });

@@ -24,7 +24,7 @@ async function failureOf(call: Promise<unknown>): Promise<ConnectError> {
 }
 
 test("a refusal arrives with its reason, what it names, and when to try again", async () => {
-  const { admission: _, ...untaken } = { sale, holdId: "a-hold-id-1", admission: "" };
+  const untaken = { sale, holdId: "a-hold-id-1" };
   const items = [{ section: "floor", quantity: 1 }];
   const missing = await failureOf(buyer.inventory.hold({ ...untaken, items }));
   assert.equal(refusalOf(missing)?.reason, "ADMISSION_REQUIRED");
