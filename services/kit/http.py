@@ -16,7 +16,7 @@ async def listening(application: web.Application, address: str, setting: str) ->
     host, _, port = address.rpartition(":")
     try:
         await web.TCPSite(runner, host, int(port)).start()
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         expected = "host:port that nobody else listens on"
         raise SettingError(variable_of(setting), repr(address), expected) from None
     try:

@@ -24,8 +24,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from services.kit import http
 from services.kit.logs import get_logger
-from services.kit.settings import SettingError, variable_of
 
 # Beyond so many sales at once the rest is left out: a page that grows without bound stops being read at all.
 MOST_SALES = 500
@@ -211,18 +211,8 @@ async def listening(settings: ListenSettings, healthy: Callable[[], bool]) -> As
     if settings.metrics_listen is None:
         yield
         return
-    runner = web.AppRunner(application(healthy), access_log=None)
-    await runner.setup()
-    try:
-        host, _, port = settings.metrics_listen.rpartition(":")
-        try:
-            await web.TCPSite(runner, host, int(port)).start()
-        except (OSError, ValueError, OverflowError):
-            found, expected = repr(settings.metrics_listen), "host:port that nobody else listens on"
-            raise SettingError(variable_of("metrics_listen"), found, expected) from None
+    async with http.listening(application(healthy), settings.metrics_listen, "metrics_listen"):
         yield
-    finally:
-        await runner.cleanup()
 
 
 def application(healthy: Callable[[], bool]) -> web.Application:
