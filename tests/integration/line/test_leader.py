@@ -1,12 +1,12 @@
 """Leaders on the real Redis: the draw, calling in order, two at once, a ledger that goes away, who left."""
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from catraca.sale.v1 import sale_pb2
+from structlog.testing import capture_logs
 
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
@@ -262,23 +262,20 @@ async def test_rate_and_concurrency_bound_the_calling(sale: Sale) -> None:
     assert len(sale.ledger.history) == 7
 
 
-async def test_a_ledger_that_is_away_is_waited_for_and_told_of_once(
-    sale: Sale, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_ledger_that_is_away_is_waited_for_and_told_of_once(sale: Sale) -> None:
     await sale.define(opens_in_ms=-1)
     await sale.join(*range(3))
     sale.ledger.down = True
-    leader = sale.lead("one")
-    await asyncio.sleep(0.5)
-    assert (await sale.store.standing(sale.id)).serving == 0
+    with capture_logs() as told:
+        leader = sale.lead("one")
+        await asyncio.sleep(0.5)
+        assert (await sale.store.standing(sale.id)).serving == 0
 
-    sale.ledger.down = False
-    leader.wake()
+        sale.ledger.down = False
+        leader.wake()
 
-    await sale.serving(3)
-    with contextlib.suppress(AttributeError):
-        output = capsys.readouterr()
-        assert (output.out + output.err).count("calling_waits") == 1
+        await sale.serving(3)
+    assert [line["event"] for line in told].count("calling_waits") == 1
 
 
 async def test_an_empty_lobby_is_drawn_too(sale: Sale) -> None:
