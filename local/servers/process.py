@@ -1,5 +1,6 @@
 """A supervised child process: started, watched until it is ready, stopped without leaving anything behind."""
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -45,7 +46,7 @@ class Usage:
     cpu_s: float
 
 
-class Process:
+class Process(abc.ABC):
     """One child process in its own process group, killed by the kernel when its parent dies.
 
     The kernel watches the parent's *thread*: call `start` from one that lives as long as the child must.
@@ -64,24 +65,24 @@ class Process:
         self._log_start = 0
 
     @property
+    @abc.abstractmethod
     def address(self) -> str:
         """Where it listens, as host:port, without credentials."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def command(self) -> Sequence[str]:
         """The program and its arguments. Nothing secret: everybody on the machine can read it."""
-        raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         """The whole environment of the child."""
         return os.environ
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Write what the program needs before it starts."""
 
+    @abc.abstractmethod
     def probe(self) -> None:
         """Return when the process answers as it should; raise any exception while it does not."""
-        raise NotImplementedError
 
     @property
     def pid(self) -> int | None:

@@ -1,5 +1,6 @@
 """What Redis, NATS and Postgres have in common: a port, secrets in files, a start that is retried."""
 
+import abc
 import socket
 from pathlib import Path
 
@@ -20,9 +21,9 @@ class Server(Process):
         self._moves = 0
 
     @property
+    @abc.abstractmethod
     def url(self) -> str:
         """Address and credentials in one URL. Never log it."""
-        raise NotImplementedError
 
     @property
     def address(self) -> str:

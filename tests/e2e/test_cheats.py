@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.inventory.v1 import inventory_pb2 as inventory
@@ -19,58 +17,17 @@ from google.protobuf.message import Message
 from redis.asyncio import Redis
 
 from local.client import Buyer, Connection, Targets, answered, bearer, item, streamed
-from services.checkout.providers.sandbox import SIGNATURE_HEADER, load_secrets, signature
 from services.kit import admission as admissions
 from services.kit.admission import AdmissionClaims
 from services.kit.errors import Refusal
 from services.kit.keys import KeyRing, SymmetricKey, load_ring
+from tests.e2e.cheating import AWAITING, CONFIRMED, ONE, nothing_changes, word_of
 
-AWAITING, CONFIRMED = checkout.ORDER_STATE_AWAITING_PAYMENT, checkout.ORDER_STATE_CONFIRMED
-ONE = [item("floor", 1)]
 JOINS = 10_000
 JOINS_IN_A_BATCH = 1000
 UNARY_JOINS = 400
 TIMES = 20
 """What a turn may take units, where the sale does not say otherwise."""
-
-
-async def word_of(attempt: Awaitable[Any]) -> str:
-    """What a call is refused with, or that it was not."""
-    try:
-        await attempt
-    except Refusal as refusal:
-        return refusal.word
-    return "FINE"
-
-
-async def state_of(house: Any, sale: str) -> dict[str, Any]:
-    """What the ledger, the line and checkout hold of a sale, the numbers of their changes with it."""
-    ledger = await house.ledger(sale)
-    orders = await house.organiser.orders_by_state(sale)
-    redis = Redis.from_url(house.running.redis_url)
-    try:
-        line = await redis.hmget(f"q:{{{sale}}}:meta", "sequence", "count")
-    finally:
-        await redis.aclose()
-    counted = {each.state: each.count for each in orders.counts}
-    return {"ledger": ledger.sequence, "counts": str(ledger.counts), "line": line, "orders": counted}
-
-
-@asynccontextmanager
-async def nothing_changes(house: Any, sale: str, *, refused_orders: int = 0) -> AsyncIterator[None]:
-    """Fails if the block changes anything but the number of orders that were kept as REJECTED."""
-    before = await state_of(house, sale)
-    yield
-    async with asyncio.timeout(30):
-        # An order that was refused is written down a moment later.
-        while True:
-            after = await state_of(house, sale)
-            rejected = after["orders"].pop(checkout.ORDER_STATE_REJECTED, 0)
-            of_before = {k: v for k, v in before["orders"].items() if k != checkout.ORDER_STATE_REJECTED}
-            grown = rejected - before["orders"].get(checkout.ORDER_STATE_REJECTED, 0)
-            if grown == refused_orders and after == before | {"orders": of_before}:
-                return
-            await asyncio.sleep(0.05)
 
 
 # ---- somebody else's ----
@@ -330,94 +287,6 @@ async def test_a_role_is_good_for_its_own_methods_only(house: Any, role: str) ->
 
 async def sent(method: Any, request: Message, token: str) -> Any:
     return await answered(method(request, metadata=bearer(token)))
-
-
-# ---- webhooks ----
-
-
-class Provider:
-    """Where checkout takes webhooks, and the secret that signs them."""
-
-    def __init__(self, house: Any) -> None:
-        self.url = f"http://{house.stack.parts['checkout'].processes[0].webhook_address}/webhooks/sandbox"
-        self.secret = load_secrets(Path(house.running.keys["sandbox"])).webhook_secret
-
-    async def send(
-        self, event: dict[str, Any], *, secret: bytes | None = None, age_s: int = 0, header: str = ""
-    ) -> tuple[int, str]:
-        """Status and reason of the answer."""
-        body = json.dumps(event).encode()
-        signed = signature(secret or self.secret, int(time.time()) - age_s, body)
-        headers = {SIGNATURE_HEADER: header or signed}
-        async with aiohttp.ClientSession() as http, http.post(self.url, data=body, headers=headers) as answer:
-            return answer.status, (await answer.json()).get("reason", "")
-
-
-def event_of(order: checkout.Order, type: str = "authorized", **changes: Any) -> dict[str, Any]:
-    """What the provider would tell of an order's payment."""
-    session = order.payment.url.rstrip("/").rsplit("/", 1)[1]
-    told = {"event_id": f"ev_{secrets.token_hex(8)}", "type": type, "session_id": session}
-    paid = {"order_id": order.order_id, "amount": order.amount, "currency": order.currency}
-    return told | paid | changes
-
-
-async def waiting(house: Any, name: str) -> tuple[Buyer, checkout.Order]:
-    """A buyer and their order, whose payment is open."""
-    buyer = house.buyer(name)
-    placed = await buyer.order("click-one", ONE)
-    return buyer, await house.told(buyer, placed.order_id, AWAITING)
-
-
-async def test_a_webhook_with_a_wrong_signature_is_refused(house: Any) -> None:
-    name = await house.sale(line=False)
-    buyer, order = await waiting(house, name)
-    provider, event = Provider(house), event_of(order)
-    body = json.dumps(event | {"amount": 1}).encode()
-    of_another_body = signature(provider.secret, int(time.time()), body)
-    async with nothing_changes(house, name):
-        attempts = [
-            provider.send(event, secret=b"guessed"),
-            provider.send(event, header="t=1,v1="),
-            provider.send(event, header=of_another_body),
-            provider.send(event, age_s=3600),
-            provider.send(event, age_s=-3600),
-        ]
-        for attempt in attempts:
-            assert await attempt == (401, "WEBHOOK_SIGNATURE")
-    assert (await buyer.get_order(order.order_id)).state == AWAITING
-
-
-async def test_a_webhook_for_another_order_is_refused(house: Any) -> None:
-    name = await house.sale(line=False)
-    (cheap_buyer, cheap), (dear_buyer, dear) = await waiting(house, name), await waiting(house, name)
-    provider = Provider(house)
-    async with nothing_changes(house, name):
-        for event in (
-            event_of(cheap, order_id=dear.order_id),
-            event_of(dear, session_id=event_of(cheap)["session_id"]),
-            event_of(dear, amount=1),
-            event_of(dear, currency="USD"),
-            event_of(dear, order_id="a" * 26),
-        ):
-            assert await provider.send(event) == (400, "WEBHOOK_FOREIGN"), event
-    assert (await cheap_buyer.get_order(cheap.order_id)).state == AWAITING
-    assert (await dear_buyer.get_order(dear.order_id)).state == AWAITING
-
-
-async def test_replayed_webhooks_have_no_second_effect(house: Any) -> None:
-    name = await house.sale(line=False)
-    buyer, order = await waiting(house, name)
-    await house.pay(order)
-    confirmed = await house.told(buyer, order.order_id, CONFIRMED)
-    provider = Provider(house)
-    async with nothing_changes(house, name):
-        for type in ("authorized", "captured", "declined", "voided"):
-            event = event_of(order, type)
-            answers = await asyncio.gather(*(provider.send(event) for _ in range(5)))
-            assert set(answers) == {(200, "")}, type
-    after = await buyer.get_order(order.order_id)
-    assert (after.state, after.version) == (CONFIRMED, confirmed.version)
-    assert [ticket.code for ticket in after.tickets] == [ticket.code for ticket in confirmed.tickets]
 
 
 # ---- keeping things from others, for ever ----

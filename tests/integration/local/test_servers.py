@@ -35,6 +35,10 @@ class Sleeper(Process):
         self._script = script
         self._ready = probe
 
+    @property
+    def address(self) -> str:
+        return "nowhere"
+
     def command(self) -> list[str]:
         return ["sh", "-c", self._script]
 
