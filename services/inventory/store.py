@@ -1,6 +1,7 @@
 """The one port to Redis: runs batches of commands in the promise ledger's script, under the sale's epoch."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -101,13 +102,13 @@ class Store:
         await self.loaded(sale)
         return await self._batchers[sale].submit_many(commands)
 
-    async def sweep(self, sale: str) -> float | None:
-        """Ends what is due; answers in how many seconds the next thing ends, None where nothing will."""
+    async def sweep(self, sale: str) -> float:
+        """Ends what is due; answers in how many seconds the next thing ends, infinity where nothing will."""
         if sale not in self._loaded or sale in self._broken:
-            return None
+            return math.inf
         swept = await self.submit(sale, {"op": "expire"})
         next_ms = swept.get("next_ms")
-        return None if next_ms is None else max(0.0, (next_ms - swept["at_ms"]) / 1000)
+        return math.inf if next_ms is None else max(0.0, (next_ms - swept["at_ms"]) / 1000)
 
     def _batcher(self, sale: str) -> Batcher[Command, Result]:
         async def run(commands: list[Command]) -> list[Result]:

@@ -34,18 +34,19 @@ class Sweeper:
         while True:
             await asyncio.sleep(self._every_s)
             now = time.monotonic()
-            due = [sale for sale in self._sales() if self._due.get(sale, 0.0) <= now]
+            # Made anew each time, so that an archived sale leaves nothing behind.
+            self._due = {sale: self._due.get(sale, 0.0) for sale in self._sales()}
+            due = [sale for sale, at in self._due.items() if at <= now]
             await asyncio.gather(*(self._sweep(sale) for sale in due))
 
     async def _sweep(self, sale: str) -> None:
         # Set before the sweep: what changes meanwhile has the last word.
         self._due[sale] = math.inf
-        next_s: float | None = QUIET_S
+        next_s = QUIET_S
         try:
             next_s = await self._store.sweep(sale)
         except Exception as error:
             refusal = refusal_for(error)
             problem = refusal.word if refusal is not None else repr(error)
             log.warning("sweep_failed", sale=sale, problem=problem)
-        later = time.monotonic() + min(QUIET_S, QUIET_S if next_s is None else next_s)
-        self._due[sale] = min(self._due[sale], later)
+        self._due[sale] = min(self._due[sale], time.monotonic() + min(QUIET_S, next_s))
