@@ -357,6 +357,8 @@ class Buyer:
             return []
         if attempt.order_id not in ("", view.order_id):
             self.contradictions.append(f"I7 {attempt.key}: two orders")
+        # The stream may be faster than the answer to the order itself.
+        attempt.order_id = attempt.order_id or view.order_id
         if view.version < attempt.version or (attempt.ended and view.state != attempt.state):
             self.contradictions.append(f"I12 {attempt.key}: {view.state} told after {attempt.state}")
             return []

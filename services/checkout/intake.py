@@ -18,7 +18,8 @@ from services.kit.definitions import Definition, Definitions
 from services.kit.errors import Refusal, refuse_word
 from services.kit.identity import Buyer
 from services.kit.keys import KeyRing
-from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced
+from services.kit.publisher import Publisher
+from services.kit.streams import WrongSequence, cloud_headers, last_message
 
 STREAM = "INTAKE"
 SOURCE = "catraca/checkout"
@@ -51,6 +52,7 @@ class Intake:
     ) -> None:
         """`at_once` is how many orders may be under way before more are refused."""
         self._js = js
+        self._publisher = Publisher(js, STREAM)
         self._ledger = ledger
         self._definitions = definitions
         self._keys = admission_keys
@@ -137,7 +139,7 @@ class Intake:
         try:
             with tracing.inner("INTAKE publish", tracing.SpanKind.PRODUCER):
                 headers = cloud_headers(EVENT_TYPE, SOURCE, subject, intake.order_id, intake.accepted_at_ms)
-                await publish_fenced(self._js, subject, intake.SerializeToString(), 0, headers)
+                await self._publisher.publish(subject, intake.SerializeToString(), 0, headers)
         except WrongSequence:
             known = await self.find(intake.sale, intake.buyer, intake.order_id)
             if known is None:

@@ -16,6 +16,7 @@ from services.kit.consumer import Again, Delivery, Handler, Outcomes, Poison, co
 from services.kit.logs import get_logger
 from services.kit.messages import RawMsg, last_message, last_per_subject, read_all
 from services.kit.pulling import Follower
+from services.kit.settings import SettingError, variable_of
 
 __all__ = [
     "Again",
@@ -40,6 +41,8 @@ __all__ = [
 
 log = get_logger(__name__)
 
+# The first server that takes messages as one batch; an older one stores each by itself, and does not say so.
+OLDEST_SERVER = (2, 12)
 # The largest message a stream takes; a server's own max_payload may be lower.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 DECLARE_TRIES = 20
@@ -124,7 +127,15 @@ async def declare(js: JetStreamContext, replicas: int = 1) -> None:
     """Create every stream and bucket, or bring one that differs to what the table says.
 
     Services start at once and all of them declare: creating the same stream twice is no error for the server.
+    Raises SettingError for a server that is too old.
     """
+    version = js._nc.connected_server_version
+    if (version.major, version.minor) < OLDEST_SERVER:
+        raise SettingError(
+            variable_of("nats_url"),
+            f"a NATS server {version.major}.{version.minor}.{version.patch}",
+            "2.12 or newer",
+        )
     for stream in STREAMS:
         await _declare(js, _config(stream, replicas))
 
@@ -199,6 +210,7 @@ def _config(stream: Stream, replicas: int) -> StreamConfig:
         max_msgs_per_subject=stream.history,
         max_msg_size=MAX_MESSAGE_BYTES,
         allow_direct=True,
+        allow_atomic=True,
         compression=StoreCompression.S2 if stream.compressed else StoreCompression.NONE,
         # What a key-value client expects of a bucket.
         allow_rollup_hdrs=stream.bucket,

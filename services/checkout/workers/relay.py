@@ -19,7 +19,8 @@ from services.checkout.saga import now_ms
 from services.checkout.store import OutboxRow, Store
 from services.kit import metrics, tracing
 from services.kit.logs import get_logger
-from services.kit.streams import WrongSequence, cloud_headers, last_message, publish_fenced
+from services.kit.publisher import Publisher
+from services.kit.streams import WrongSequence, cloud_headers, last_message
 
 log = get_logger(__name__)
 
@@ -52,6 +53,7 @@ class Relay:
     def __init__(self, store: Store, js: JetStreamContext, settings: RelaySettings) -> None:
         self._store = store
         self._js = js
+        self._publisher = Publisher(js, STREAM)
         self._most = settings.relay_pending
         self._stale_ms = round(settings.relay_stale_s * 1000)
         self._pending: deque[Announcement] = deque()
@@ -192,7 +194,7 @@ class Relay:
             EVENT_TYPE, SOURCE, state.subject, event_id, state.decided_at_ms, state.traceparent
         )
         headers[VERSION_HEADER] = str(state.version)
-        return await publish_fenced(self._js, state.subject, state.payload, after, headers)
+        return await self._publisher.publish(state.subject, state.payload, after, headers)
 
     async def _catch_up(self, state: Announcement) -> None:
         """Learn from the subject what was published last, and go on from there."""

@@ -271,6 +271,12 @@ def test_cancels(world: World) -> None:
     assert cancel.ask is Ask.CANCEL
 
 
+def test_cancels_an_order_that_the_stream_tells_before_the_answer(world: World) -> None:
+    buyer, _ = admitted(world, pay=Pay.CANCELS)
+    (cancel,) = told(buyer, "AWAITING_PAYMENT", 2, url="http://pay")
+    assert cancel.attempt is not None and cancel.attempt.order_id == "order-1"
+
+
 def test_pays_once_although_the_stream_repeats_after_a_reconnect(world: World) -> None:
     buyer, _ = ordered(world)
     assert told(buyer, "AWAITING_PAYMENT", 2, url="http://pay")
