@@ -33,6 +33,13 @@ class InventorySettings(CommonSettings):
         minimum=10,
         maximum=100_000,
     )
+    refused_orders: int = setting(
+        100,
+        "Refused orders of one buyer, each kept with its reason, within the time of a hold; any further order is "
+        "refused as ORDER_LIMIT until then. Nobody who picks seats by hand comes near.",
+        minimum=1,
+        maximum=100_000,
+    )
     sweep_ms: int = setting(
         250,
         "Milliseconds between looks for what is due where nobody comes by; every other run looks too.",
