@@ -48,8 +48,8 @@ class Settings(CommonSettings):
     )
     buyers_paused: int = setting(
         50_000,
-        "Buyers remembered at once who are refused as ORDER_LIMIT before their order is stored; each costs about "
-        "300 bytes, and one who is forgotten stores one more order.",
+        "Buyers remembered who are refused as ORDER_LIMIT before their order is stored; each costs about 300 "
+        "bytes, and one who is forgotten stores one more order.",
         minimum=1,
         maximum=10_000_000,
     )

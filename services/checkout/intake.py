@@ -71,9 +71,9 @@ class Intake:
     async def place(self, buyer: Buyer, wish: Wish) -> Order:
         """– → ACCEPTED: stored, then claimed. The same wish again answers the same.
 
-        Raises the refusal of a malformed wish, of one for what the sale does not have, and ORDER_LIMIT of a buyer
-        who was refused too often, before anything is stored; the ledger's refusal is the order's end, which a
-        worker will write down.
+        Before anything is stored, raises the refusal of a wish that is malformed or for what the sale has not
+        got, and ORDER_LIMIT of a buyer who was refused too often. The ledger's refusal is the order's end,
+        which a worker will write down.
         """
         definition = await self.definition(wish.sale)
         if definition.archived:

@@ -35,8 +35,8 @@ class InventorySettings(CommonSettings):
     )
     refused_orders: int = setting(
         100,
-        "Refused orders of one buyer, each kept with its reason, within the time of a hold; any further order is "
-        "refused as ORDER_LIMIT until then. Nobody who picks seats by hand comes near.",
+        "Orders of one buyer that may be refused, and are kept with their reason, within the time of a hold; "
+        "beyond, every order is refused as ORDER_LIMIT. Nobody who picks seats by hand comes near.",
         minimum=1,
         maximum=100_000,
     )

@@ -20,7 +20,7 @@ class Settings(CommonSettings):
     )
     streams_per_buyer: int = setting(
         20,
-        "Streams of one buyer open at once in this process, over all sales and devices; each costs about 25 kB.",
+        "Streams of one buyer open at once in this process, of all sales and devices; each costs 25 kB.",
         minimum=1,
         maximum=10_000,
     )
