@@ -23,6 +23,8 @@ from services.queue.workers.standing import Hub, Hubs
 
 Context = Any
 
+FEW = frozenset({"bff", "organiser", "staff", "service"})
+
 
 class QueueServicer(ManyMethods):
     """Translates; what happens is decided in line, rules and the scripts."""
@@ -138,16 +140,14 @@ class QueueServicer(ManyMethods):
     ) -> AsyncIterator[queue_pb2.WatchSaleResponse]:
         """Streams the sale's standing."""
         who = caller(context)
-        who.need("buyer", "bff", "organiser", "staff", "service")
+        who.need("buyer", *FEW)
         await self._with_line(request.sale)
-        # Who has nothing but a buyer's token is one of many; the others are few, and watch for many.
-        is_buyer = who.roles == {"buyer"}
-        hubs = (
-            self._watching(request.sale, buyer_of(context).id)
-            if is_buyer
-            else self._hubs.watching(request.sale)
-        )
-        async with hubs as hub:
+        # Who has no more than a buyer's token is one of many; the others are few, and watch for many.
+        if who.roles.isdisjoint(FEW):
+            watching = self._watching(request.sale, buyer_of(context).id)
+        else:
+            watching = self._hubs.watching(request.sale)
+        async with watching as hub:
             beat = False
             while True:
                 hub.check()
