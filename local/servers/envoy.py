@@ -20,6 +20,7 @@ WORKERS = 2
 REQUESTS_PER_S = 20_000
 # A crowd on one machine has one address.
 CLIENT_REQUESTS_PER_S = 20_000
+BFF_REQUESTS_PER_S = 20_000
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ class Envoy(Server):
         *,
         requests_per_s: int = REQUESTS_PER_S,
         client_requests_per_s: int = CLIENT_REQUESTS_PER_S,
+        bff_requests_per_s: int = BFF_REQUESTS_PER_S,
+        trusted_hops: int = 0,
     ) -> None:
+        """Limits are calls a second: of all, of one address, of one BFF; `trusted_hops` as in the file."""
         super().__init__(name, folder)
         self.config = folder / f"{name}.yaml"
         self.admin_port = ports.reserve()
         self.upstreams: Upstreams | None = None
-        self._limits = {
+        self._numbers = {
+            "TRUSTED_HOPS": str(trusted_hops),
+            "BFF_REQUESTS_PER_S": str(bff_requests_per_s),
             "REQUESTS_PER_S": str(requests_per_s),
             "CLIENT_REQUESTS_PER_S": str(client_requests_per_s),
         }
@@ -77,12 +83,11 @@ class Envoy(Server):
             "LISTEN_PORT": str(self.port),
             "ADMIN_ADDRESS": ports.HOST,
             "ADMIN_PORT": str(self.admin_port),
-            "TRUSTED_HOPS": "0",
             # Pages of this machine only, whatever their port: the storefront while one works on it.
             "ALLOWED_ORIGINS": json.dumps(
                 [{"safe_regex": {"regex": r"http://(localhost|127\.0\.0\.1)(:[0-9]+)?"}}]
             ),
-            **self._limits,
+            **self._numbers,
             **self.upstreams.values(),
         }
         write_private(self.config, render(TEMPLATE.read_text(), values))

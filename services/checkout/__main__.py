@@ -12,6 +12,7 @@ from services.checkout.config import Settings
 from services.checkout.intake import Intake
 from services.checkout.ledger import GrpcLedger
 from services.checkout.metrics import OrdersReading
+from services.checkout.pauses import Pauses
 from services.checkout.providers import sandbox
 from services.checkout.providers.protocol import Provider
 from services.checkout.rpc import OrderServicer, SettlementServicer
@@ -63,7 +64,8 @@ async def main(settings: Settings) -> None:
 
         store = Store(pool)
         ledger = GrpcLedger(channels.channel(settings.inventory_target), settings.ledger_timeout_s)
-        intake = Intake(js, ledger, definitions, admission_keys, settings.orders_placing)
+        pauses = Pauses(settings.buyers_paused)
+        intake = Intake(js, ledger, definitions, admission_keys, pauses, settings.orders_placing)
         steps = Steps(round(settings.resume_s * 1000))
         saga = Saga(store, ledger, providers, definitions, ticket_key, steps, settings)
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)

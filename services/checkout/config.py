@@ -46,6 +46,13 @@ class Settings(CommonSettings):
     orders_placing: int = setting(
         5000, "Orders that are being placed at once; more are refused as OVERLOADED.", minimum=1
     )
+    buyers_paused: int = setting(
+        50_000,
+        "Buyers remembered who are refused as ORDER_LIMIT before their order is stored; each costs about 300 "
+        "bytes, and one who is forgotten stores one more order.",
+        minimum=1,
+        maximum=10_000_000,
+    )
     intake_batch: int = setting(256, "Orders that a worker takes on in one batch.", minimum=1, maximum=500)
     orders_in_flight: int = setting(
         500, "Orders that this process leads on at once; beyond, it takes no more on.", minimum=1

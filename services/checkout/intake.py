@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from services.checkout import rules
 from services.checkout.ledger import Ledger
 from services.checkout.messages import claim_command, item_message, order_of
+from services.checkout.pauses import Pauses
 from services.checkout.records import Item, Order
 from services.checkout.saga import now_ms
 from services.kit import admission, tracing
@@ -48,6 +49,7 @@ class Intake:
         ledger: Ledger,
         definitions: Definitions,
         admission_keys: KeyRing,
+        pauses: Pauses,
         at_once: int,
     ) -> None:
         """`at_once` is how many orders may be under way before more are refused."""
@@ -56,6 +58,7 @@ class Intake:
         self._ledger = ledger
         self._definitions = definitions
         self._keys = admission_keys
+        self._pauses = pauses
         self._room = at_once
 
     async def definition(self, sale: str) -> Definition:
@@ -70,13 +73,15 @@ class Intake:
     async def place(self, buyer: Buyer, wish: Wish) -> Order:
         """– → ACCEPTED: stored, then claimed. The same wish again answers the same.
 
-        Raises the refusal of a malformed wish before anything is stored; the ledger's refusal is the order's
-        end, which a worker will write down.
+        Before anything is stored, raises the refusal of a wish that is malformed or for what the sale has not
+        got, and ORDER_LIMIT of a buyer who was refused too often. The ledger's refusal is the order's end,
+        which a worker will write down.
         """
         definition = await self.definition(wish.sale)
         if definition.archived:
             raise Refusal("SALE_ARCHIVED", sale=wish.sale)
         rules.check_request(wish.idempotency_key, wish.items, wish.hold_id)
+        await self._check_items(wish, definition)
         asked = self._asked(buyer, wish, definition)
         if self._room <= 0:
             raise Refusal("OVERLOADED")
@@ -87,11 +92,32 @@ class Intake:
             self._room += 1
 
     async def _accept(self, asked: OrderIntake, currency: str) -> Order:
-        order = order_of(await self._stored(asked), currency)
+        await self._check_pause(asked)
+        stored = await self._stored(asked)
+        order = order_of(stored, currency)
         (result,) = await self._ledger.apply(asked.sale, [claim_command(order)])
-        if result.word != "CLAIMED":
-            raise refuse_word(result.word, result.detail)
-        return order
+        if result.word == "CLAIMED":
+            return order
+        refusal = refuse_word(result.word, result.detail)
+        # An earlier order's answer is repeated as it was: it says nothing of now.
+        if refusal.word == "ORDER_LIMIT" and refusal.retry_after_s and stored is asked:
+            self._pauses.begin(asked.sale, asked.buyer, refusal.retry_after_s)
+        raise refusal
+
+    async def _check_pause(self, asked: OrderIntake) -> None:
+        """Raises ORDER_LIMIT for a new order of a buyer whom the ledger refuses in any case for a while."""
+        left_s = self._pauses.left_s(asked.sale, asked.buyer)
+        if left_s and await self.find(asked.sale, asked.buyer, asked.order_id) is None:
+            raise Refusal("ORDER_LIMIT", retry_after_s=left_s)
+
+    async def _check_items(self, wish: Wish, definition: Definition) -> None:
+        """Raises SECTION_NOT_FOUND or TICKET_TYPE_NOT_FOUND for what the latest definition does not have."""
+        try:
+            rules.check_offered(wish.items, definition.sale.spec)
+        except Refusal:
+            # Perhaps it was added a moment ago and the news of it is still on its way.
+            latest = await self._definitions.latest(wish.sale)
+            rules.check_offered(wish.items, latest.sale.spec)
 
     async def find(self, sale: str, buyer: str, order_id: str) -> OrderIntake | None:
         """What a buyer asked for, by the order's id."""

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from catraca.sale.v1.sale_pb2 import SaleSpec
+
 from services.checkout.records import Item, Order
 from services.checkout.states import OrderState, PaymentState
 from services.kit.buyers import short_hash
@@ -110,6 +112,16 @@ def _check_item(path: str, item: Item) -> None:
         raise _invalid(f"{path}.seats", "each seat once")
     if not all(seat.isprintable() and 1 <= len(seat) <= MAX_SEAT_NAME for seat in item.seats):
         raise _invalid(f"{path}.seats", f"names of 1 to {MAX_SEAT_NAME} printable characters")
+
+
+def check_offered(items: Sequence[Item], spec: SaleSpec) -> None:
+    """Raise SECTION_NOT_FOUND or TICKET_TYPE_NOT_FOUND for an item that the sale does not have."""
+    for item in items:
+        types = [each.ticket_types for each in spec.sections if each.id == item.section]
+        if not types:
+            raise Refusal("SECTION_NOT_FOUND", section=item.section)
+        if item.ticket_type and all(each.id != item.ticket_type for each in types[0]):
+            raise Refusal("TICKET_TYPE_NOT_FOUND", section=item.section, ticket_type=item.ticket_type)
 
 
 def order_id_of(sale: str, buyer: str, idempotency_key: str) -> str:

@@ -79,6 +79,8 @@ class Webhooks:
         name = request.match_info["provider"]
         provider = self._providers.get(name)
         if provider is None:
+            # Not by the name that was called: callers may think of as many as they like.
+            metrics.WEBHOOKS.labels("unknown", "INVALID_FIELD").inc()
             return _answer(404, "INVALID_FIELD", "There is no such provider.")
         try:
             event = provider.parse_webhook(request.headers, await request.read(), time.time())
@@ -86,8 +88,9 @@ class Webhooks:
         except Exception as error:
             refusal = refusal_for(error)
             if refusal is None:
-                if isinstance(error, web.HTTPException):
-                    raise
+                if isinstance(error, web.HTTPRequestEntityTooLarge):
+                    metrics.WEBHOOKS.labels(name, "MESSAGE_TOO_LARGE").inc()
+                    return _answer(413, "MESSAGE_TOO_LARGE", f"A webhook has at most {MAX_BODY_BYTES} bytes.")
                 metrics.WEBHOOKS.labels(name, "INTERNAL").inc()
                 log.exception("webhook_failed", provider=name)
                 return _answer(500, "INTERNAL", "A defect of ours; send it again.")

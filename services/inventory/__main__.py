@@ -40,6 +40,7 @@ def bounds_of(settings: InventorySettings) -> Bounds:
         pending=settings.batch_pending,
         linger_s=settings.batch_linger_ms / 1000,
         budget=settings.run_budget,
+        refused_orders=settings.refused_orders,
         wait_s=settings.load_wait_s,
     )
 

@@ -33,6 +33,13 @@ class InventorySettings(CommonSettings):
         minimum=10,
         maximum=100_000,
     )
+    refused_orders: int = setting(
+        100,
+        "Orders of one buyer that may be refused, and are kept with their reason, within the time of a hold; "
+        "beyond, every order is refused as ORDER_LIMIT. Nobody who picks seats by hand comes near.",
+        minimum=1,
+        maximum=100_000,
+    )
     sweep_ms: int = setting(
         250,
         "Milliseconds between looks for what is due where nobody comes by; every other run looks too.",

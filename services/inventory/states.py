@@ -22,6 +22,7 @@ _TAKING = frozenset(
         "ALLOWANCE_EXCEEDED",
         "LIMIT_REACHED",
         "HOLD_LIMIT",
+        "ORDER_LIMIT",
         "SECTION_SOLD_OUT",
         "SOLD_OUT",
         "SECTION_NOT_FOUND",

@@ -55,6 +55,7 @@ class Bounds:
     pending: int
     linger_s: float
     budget: int
+    refused_orders: int
     wait_s: float
     """How long a run waits for a definition that another process has already."""
 
@@ -160,6 +161,7 @@ class Store:
             "epoch": loaded.epoch,
             "sections": loaded.sections,
             "budget": self._bounds.budget,
+            "refused_orders": self._bounds.refused_orders,
             "create": create,
         }
         return await self._script.run(self._redis, _keys(sale, loaded.sections), envelope, commands)

@@ -67,7 +67,7 @@ TABLE: Mapping[str, Row] = {
     "ADMISSION_INVALID": Row(Code.PERMISSION_DENIED, "The admission is not valid."),
     "ADMISSION_FOREIGN": Row(Code.PERMISSION_DENIED, "The admission belongs to another buyer or sale."),
     "ADMISSION_REQUIRED": Row(Code.FAILED_PRECONDITION, "A sale with a line needs an admission here."),
-    "JOIN_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Too many joins; try again later.", 5.0),
+    "JOIN_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Joined again too soon after leaving; try again later.", 5.0),
     "ACCESS_CODE_INVALID": Row(Code.PERMISSION_DENIED, "The access code does not open this sale."),
     "CHALLENGE_REQUIRED": Row(Code.FAILED_PRECONDITION, "The sale wants a solved challenge with the join."),
     "DRAW_PENDING": Row(Code.FAILED_PRECONDITION, "The draw has not taken place yet.", 1.0),
@@ -89,9 +89,11 @@ TABLE: Mapping[str, Row] = {
     "ORDER_STATE": Row(Code.FAILED_PRECONDITION, "The order is past the point where this is possible."),
     "WEBHOOK_SIGNATURE": Row(Code.UNAUTHENTICATED, "The webhook's signature is missing or wrong."),
     "WEBHOOK_FOREIGN": Row(Code.FAILED_PRECONDITION, "The webhook names a payment of another order."),
+    "ORDER_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Too many orders of the buyer were refused lately.", 10.0),
     # the service
     "OVERLOADED": Row(Code.RESOURCE_EXHAUSTED, "The service has as much to do as it takes on.", 1.0),
     "UNAVAILABLE": Row(Code.UNAVAILABLE, "A store or service did not answer; repeating is safe.", 0.5),
     "DEADLINE": Row(Code.DEADLINE_EXCEEDED, "The call's deadline passed; repeating is safe.", 0.5),
     "INTERNAL": Row(Code.INTERNAL, "A defect of ours; the log has it under the call's id."),
+    "STREAM_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "The buyer has as many streams open as one may."),
 }

@@ -18,6 +18,12 @@ class Settings(CommonSettings):
     max_streams: int = setting(
         20_000, "Streams open at once in this process; each costs about 25 kB.", minimum=1, maximum=1_000_000
     )
+    streams_per_buyer: int = setting(
+        20,
+        "Streams of one buyer open at once in this process, of all sales and devices; each costs 25 kB.",
+        minimum=1,
+        maximum=10_000,
+    )
     max_buyers_per_stream: int = setting(
         100_000, "Buyers on one stream of a BFF; each costs about 400 bytes.", minimum=1, maximum=1_000_000
     )

@@ -13,6 +13,7 @@ from services.kit import tracing
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_for, buyer_of, caller
 from services.kit.logs import get_logger
+from services.kit.per_buyer import StreamsPerBuyer
 from services.kit.tasks import stop
 from services.notifier import metrics
 from services.notifier.config import Settings
@@ -38,19 +39,21 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
         self._streams = streams
         self._reader = reader
         self._must_exist = must_exist
+        self._per_buyer = StreamsPerBuyer(settings.streams_per_buyer)
 
     async def Subscribe(
         self, request: notifier_pb2.SubscribeRequest, context: Context
     ) -> AsyncIterator[notifier_pb2.SubscribeResponse]:
         buyer = buyer_of(context)
         await self._check_sale(request.sale)
-        stream = self._streams.open()
-        try:
-            self._streams.add(stream, buyer_key(request.sale, buyer.id))
-            async for batch in self._batches(stream, at_most=1):
-                yield _one_buyers(batch)
-        finally:
-            self._streams.close(stream)
+        with self._per_buyer.one_more(buyer.id):
+            stream = self._streams.open()
+            try:
+                self._streams.add(stream, buyer_key(request.sale, buyer.id))
+                async for batch in self._batches(stream, at_most=1):
+                    yield _one_buyers(batch)
+            finally:
+                self._streams.close(stream)
 
     async def SubscribeMany(
         self, request_iterator: AsyncIterator[notifier_pb2.SubscribeManyRequest], context: Context

@@ -61,10 +61,16 @@ class Settings(CommonSettings):
     )
     rejoin_pause_s: float = setting(
         2.0,
-        "Seconds between two places of one buyer who leaves an open line and joins again: each takes room in "
-        "it for good.",
+        "Seconds between two joins of one buyer who leaves and joins again: each is an event, and in an open "
+        "line takes room for good.",
         minimum=0,
         maximum=60,
+    )
+    streams_per_buyer: int = setting(
+        20,
+        "Streams of one buyer open at once in this process, of all sales and devices; each costs 25 kB.",
+        minimum=1,
+        maximum=10_000,
     )
     joins_per_run: int = setting(
         64,

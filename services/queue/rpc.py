@@ -10,6 +10,7 @@ from catraca.queue.v1 import queue_pb2
 from services.kit.buyers import to_raw
 from services.kit.errors import Refusal
 from services.kit.identity import buyer_of, caller
+from services.kit.per_buyer import StreamsPerBuyer
 from services.queue.config import Settings
 from services.queue.line import Line
 from services.queue.messages import draw_message, fill_place, standing_message
@@ -21,6 +22,8 @@ from services.queue.watchers import Watcher
 from services.queue.workers.standing import Hub, Hubs
 
 Context = Any
+
+FEW = frozenset({"bff", "organiser", "staff", "service"})
 
 
 class QueueServicer(ManyMethods):
@@ -35,6 +38,7 @@ class QueueServicer(ManyMethods):
         self._unary = unary
         self._hubs = hubs
         self._store = store
+        self._streams = StreamsPerBuyer(settings.streams_per_buyer)
 
     async def Join(self, request: queue_pb2.JoinRequest, context: Context) -> queue_pb2.JoinResponse:
         """Takes a place."""
@@ -84,7 +88,7 @@ class QueueServicer(ManyMethods):
         """Streams the caller's place."""
         buyer = buyer_of(context)
         await self._with_line(request.sale)
-        async with self._hubs.watching(request.sale) as hub:
+        async with self._watching(request.sale, buyer.id) as hub:
             seen = await self._unary.read(request.sale, to_raw(buyer.id))
             watcher = Watcher(buyer.id, seen.view.entry, seen.view.turn)
             hub.watchers.add(watcher, hub.standing)
@@ -95,6 +99,13 @@ class QueueServicer(ManyMethods):
                     yield response
             finally:
                 hub.watchers.remove(watcher)
+
+    @contextlib.asynccontextmanager
+    async def _watching(self, sale: str, buyer: str) -> AsyncIterator[Hub]:
+        """The sale's hub for one more stream of a buyer. Raises STREAM_LIMIT."""
+        with self._streams.one_more(buyer):
+            async with self._hubs.watching(sale) as hub:
+                yield hub
 
     async def _steps(self, hub: Hub, watcher: Watcher) -> AsyncIterator[tuple[PlaceView, Standing, bool]]:
         """What a watcher is to be told, until its place or the sale is over."""
@@ -128,9 +139,15 @@ class QueueServicer(ManyMethods):
         self, request: queue_pb2.WatchSaleRequest, context: Context
     ) -> AsyncIterator[queue_pb2.WatchSaleResponse]:
         """Streams the sale's standing."""
-        caller(context).need("buyer", "bff", "organiser", "staff", "service")
+        who = caller(context)
+        who.need("buyer", *FEW)
         await self._with_line(request.sale)
-        async with self._hubs.watching(request.sale) as hub:
+        # Who has no more than a buyer's token is one of many; the others are few, and watch for many.
+        if who.roles.isdisjoint(FEW):
+            watching = self._watching(request.sale, buyer_of(context).id)
+        else:
+            watching = self._hubs.watching(request.sale)
+        async with watching as hub:
             beat = False
             while True:
                 hub.check()

@@ -59,7 +59,7 @@ class LineStore:
     """The line of every sale, as Redis keeps it."""
 
     def __init__(self, redis: Redis, epochs: EpochBook, rejoin_pause_s: float = 0.0) -> None:
-        """`redis` answers bytes. `rejoin_pause_s` is the least time between two places of one buyer."""
+        """`redis` answers bytes. `rejoin_pause_s` is the least time between two joins of who left."""
         self.rejoin_pause_s = rejoin_pause_s
         self._redis = redis
         self._epochs = epochs

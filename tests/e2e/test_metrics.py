@@ -1,43 +1,18 @@
 """The pages of metrics of a running system: what a sale did is found there."""
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.queue.v1 import queue_pb2 as queue
-from prometheus_client.parser import text_string_to_metric_families
 
 from local.client import item
 from services.kit.errors import Refusal
+from tests.e2e.pages import Samples, read, total
 
 PATIENCE_S = 20.0
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-async def read(house: Any, service: str) -> Samples:
-    """Every sample of a service, summed over its replicas."""
-    found: Samples = {}
-    async with aiohttp.ClientSession() as http:
-        for url in house.running.metrics[service]:
-            async with http.get(url) as answer:
-                assert answer.status == 200
-                for family in text_string_to_metric_families(await answer.text()):
-                    for sample in family.samples:
-                        key = sample.name, frozenset(sample.labels.items())
-                        found[key] = found.get(key, 0.0) + sample.value
-    return found
-
-
-def total(samples: Samples, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
-    wanted = labels.items()
-    return math.fsum(
-        value for (found, of), value in samples.items() if found == name and set(wanted) <= set(of)
-    )
 
 
 async def until(house: Any, service: str, holds: Callable[[Samples], bool]) -> Samples:

@@ -3,7 +3,7 @@
 -- KEYS: none
 -- ARGV: order_id, buyer, items, hold_id, place
 -- Returns: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
---   HOLD_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
+--   HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
 --   HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
 local function answer(claim)
   if claim.word ~= 'CLAIMED' then
@@ -46,15 +46,17 @@ transitions.claim = function(cmd)
     end
     return answer(stored)
   end
-  local hold, lines, quantity, promise, refusal
-  if cmd.hold_id then
+  local hold, lines, quantity, promise
+  local refusal = rights.order_refusal(cmd.buyer)
+  if not refusal and cmd.hold_id then
     hold, refusal = to_bind(cmd)
-  else
+  elseif not refusal then
     lines, quantity, promise, refusal = rights.to_take(cmd.buyer, cmd.place, cmd.items)
   end
   -- After this point nothing can fail.
   local claim
   if refusal then
+    rights.count_refused(cmd.buyer)
     claim = { word = refusal.word, detail = refusal.detail }
   elseif hold then
     claim = bind(cmd, hold)

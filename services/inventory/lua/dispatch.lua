@@ -1,8 +1,9 @@
 -- One run: opens the view of the sale, ends what is due, lets each command decide in turn, and writes once.
 --
 -- ARGV[1] is the envelope: `epoch`, `sections` (ids in the order of their keys: two for each section, its map
--- of units and its list of returned ones), `budget` (what one run may cost, about 10 µs each), and `create`
--- where the sale may be made from nothing. ARGV[2] is the list of commands, each with its `op`.
+-- of units and its list of returned ones), `budget` (what one run may cost, about 10 µs each),
+-- `refused_orders` (how many of one buyer's are kept within the time of a hold), and `create` where the sale may be
+-- made from nothing. ARGV[2] is the list of commands, each with its `op`.
 --
 -- Answers one result per command, in order. They may be fewer than the commands: the run stops where its
 -- budget is spent, or where more is due than one run can end, for nothing is judged before all that is due

@@ -1,6 +1,6 @@
 -- Purpose: – → WAITING. Gives each buyer a place. Whoever has one keeps it; who left gets the same index back
---   before the freeze, and stands at the end after it, with a pause between two places, as each takes room for
---   good; until then the index is false. The answer's `earlier` are the positions in the batch of those who had
+--   before the freeze, and stands at the end after it. Two joins of who left are a pause apart, as each is an
+--   event and takes room for good; until then the index is false. The answer's `earlier` are the positions in the batch of those who had
 --   joined before, each followed by its member's record.
 -- KEYS: index, members
 -- ARGV: buyers, pause_ms
@@ -21,7 +21,7 @@ for at = 1, #buyers, BUYER_BYTES do
   local index = next_index
   if redis.call('HSETNX', keys.index, buyer, next_index) == 0 then
     index = tonumber(redis.call('HGET', keys.index, buyer))
-    if index < 0 and line.cohort and joined_at(keys.members, index) + cmd.pause_ms > line.now then
+    if index < 0 and joined_at(keys.members, index) + cmd.pause_ms > line.now then
       index = false
     elseif index < 0 and line.cohort then
       index = next_index
@@ -29,6 +29,7 @@ for at = 1, #buyers, BUYER_BYTES do
     elseif index < 0 then
       index = -index - 1
       redis.call('HSET', keys.index, buyer, index)
+      redis.call('SETRANGE', keys.members, index * RECORD_BYTES + BUYER_BYTES, struct.pack('>I6', line.now))
       change(line, {act = 'REJOINED', index = index, buyers = buyer})
     end
   end

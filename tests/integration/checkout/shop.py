@@ -21,6 +21,7 @@ from local.parts import HttpProcess
 from local.servers import ports
 from services.checkout.intake import Intake, Wish
 from services.checkout.messages import order_of
+from services.checkout.pauses import Pauses
 from services.checkout.providers.sandbox import SandboxProvider, Secrets, load_secrets
 from services.checkout.records import Buyer as Owner
 from services.checkout.records import Change, Item, Order
@@ -186,7 +187,9 @@ class Shop:
         self.providers = {"sandbox": provider}
         self.steps = Steps(round(self.tuning.resume_s * 1000))
         self.store = Store(self.pool)
-        self.intake = Intake(self.js, self.ledger, self.definitions, KeyRing(()), self.tuning.orders_placing)
+        self.intake = Intake(
+            self.js, self.ledger, self.definitions, KeyRing(()), Pauses(100), self.tuning.orders_placing
+        )
         self.saga = Saga(
             self.store, self.ledger, self.providers, self.definitions, self.key, self.steps, self.tuning
         )

@@ -68,6 +68,7 @@ class Book:
         self.epoch = 1
         self.start = 0
         self.named: list[str] = []
+        self.refused_orders = 100
         """Every section that was ever defined: all of them are among the keys."""
 
     @classmethod
@@ -111,6 +112,7 @@ class Book:
     ) -> list[Result]:
         """One run of the script, which may answer fewer commands than it was given."""
         envelope = {"epoch": self.epoch, "sections": self.named, "budget": budget, "create": create}
+        envelope["refused_orders"] = self.refused_orders
         return await SCRIPT.run(self.redis, self.keys, envelope, commands)
 
     async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:

@@ -228,3 +228,25 @@ async def too_many_orders_without_a_line(book: Book) -> Result:
     await book.at(120_000)
     assert (await book.claim("ana", "third", ("floor", 1)))["word"] == "CLAIMED"
     return result
+
+
+@row("claim", "ORDER_LIMIT")
+async def too_many_refused_orders(book: Book) -> Result:
+    await called(book)
+    book.refused_orders = 3
+    assert (await book.claim("ana", "in-vain-1", ("floor", 5), place=0))["word"] == "LIMIT_REACHED"
+    assert (await book.claim("ana", "in-vain-2", ("floor", 1), place=1))["word"] == "TURN_EXPIRED"
+    assert (await book.claim("ana", "in-vain-3", hold_id="no-such-hold"))["word"] == "HOLD_NOT_FOUND"
+    # The same again is no further one.
+    assert (await book.claim("ana", "in-vain-1", ("floor", 5), place=0))["word"] == "LIMIT_REACHED"
+    before = await book.ledger()
+    result = await book.claim("ana", "good", ("floor", 1), place=0)
+    assert result["detail"] == {"retry_after_ms": 120_000}
+    assert await book.ledger() == before
+    # Others are not concerned, and what is held without an order neither.
+    assert (await book.claim("bia", "bias", ("floor", 1), place=1))["word"] == "CLAIMED"
+    assert (await book.hold("ana", "hold-0001", ("floor", 1), place=0))["word"] == "HELD"
+    await book.at(120_000)
+    assert (await book.claim("ana", "good", ("floor", 1), place=0))["word"] == "ORDER_LIMIT"
+    assert (await book.claim("ana", "later", ("floor", 1), place=0))["word"] == "CLAIMED"
+    return result

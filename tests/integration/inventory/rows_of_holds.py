@@ -261,3 +261,12 @@ async def for_an_order_under_a_second_id(book: Book) -> Result:
     await book.claim("ana", "order", ("floor", 1), place=0)
     await book.hold("ana", buyer("order"), order="order")
     return await book.hold("ana", "hold-0002", order="order")
+
+
+@row("hold", "ORDER_LIMIT")
+async def the_order_was_refused_for_too_many_before(book: Book) -> Result:
+    await called(book)
+    book.refused_orders = 1
+    await book.claim("ana", "in-vain", ("floor", 5), place=0)
+    await book.claim("ana", "order", ("floor", 1), place=0)
+    return await book.hold("ana", "hold-0001", order="order")

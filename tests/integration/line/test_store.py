@@ -97,12 +97,12 @@ async def test_leaving_before_the_freeze_keeps_the_index(store: LineStore, sale_
 
     left, _ = await store.leave(sale_id, [buyer(1), buyer(9)])
     read, _ = await store.read(sale_id, [buyer(1), buyer(2), buyer(9)])
-    again, _ = await store.join(sale_id, [buyer(1)])
+    again, standing = await store.join(sale_id, [buyer(1)])
 
     assert left[0] is not None and left[0].left and left[0].index == 0
     assert left[1] is None
     assert read == [left[0], Entry(1, left[0].joined_ms), None]
-    assert again == [Entry(0, left[0].joined_ms)]
+    assert again == [Entry(0, standing.now_ms)]
 
 
 async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_id: str) -> None:
@@ -122,8 +122,14 @@ async def test_places_of_one_buyer_are_a_pause_apart(redis: Redis, epochs: OneEp
     await define(store, sale_id)
     await store.join(sale_id, [buyer(1), buyer(2)])
     await store.leave(sale_id, [buyer(1)])
-    back, _ = await store.join(sale_id, [buyer(1)])
-    assert back[0] is not None and back[0].index == 0, "in the lobby it is the same index"
+    again, standing = await store.join(sale_id, [buyer(1)])
+    assert again == [None], "each coming back is an event, in the lobby too"
+    await redis.hset(keys_of(sale_id)[0], "now", standing.now_ms + 60_000)
+    for expected in (Entry(0, standing.now_ms + 60_000), None):
+        back, after = await store.join(sale_id, [buyer(1)])
+        assert back == [expected], "the same index, joined at this time"
+        await store.leave(sale_id, [buyer(1)])
+    assert after.sequence == standing.sequence + 2, "it came back and left: what is refused is no event"
     await define(store, sale_id, opens_ms=-1, revision=2)
     await store.join(sale_id, [buyer(3)])
 

@@ -119,11 +119,13 @@ async def test_a_crowd_that_subscribes_at_once_is_told(
     notifiers: "Notifiers", checkout: "Checkout", sale_id: str
 ) -> None:
     client = notifiers.client(await notifiers.start())
-    await checkout.decide(sale_id, "ana", "order")
-    headers = client.headers("ana", "buyer")
+    crowd = [f"buyer-{number}" for number in range(100)]
+    for subject in crowd:
+        await checkout.decide(sale_id, subject, "order")
+    headers = [(*client.headers("bff", "bff"), ("catraca-buyer", subject)) for subject in crowd]
     request = notifier_pb2.SubscribeRequest(sale=sale_id)
 
-    streams = [client.stub.Subscribe(request, metadata=headers) for _ in range(2000)]
+    streams = [client.stub.Subscribe(request, metadata=headers[number % 100]) for number in range(2000)]
     async with asyncio.timeout(60):
         answers = await asyncio.gather(*(stream.read() for stream in streams))
     for stream in streams:

@@ -44,10 +44,12 @@ records.holds = {
 
 records.buyers = {
   pack = function(counts)
-    return cmsgpack.pack(counts.held, counts.owned, counts.claimed, counts.window_holds, counts.window_ends)
+    return cmsgpack.pack(counts.held, counts.owned, counts.claimed, counts.window_holds, counts.window_ends,
+      counts.refused, counts.refused_ends)
   end,
   unpack = function(packed)
-    local held, owned, claimed, window_holds, window_ends = cmsgpack.unpack(packed)
-    return { held = held, owned = owned, claimed = claimed, window_holds = window_holds, window_ends = window_ends }
+    local held, owned, claimed, window_holds, window_ends, refused, refused_ends = cmsgpack.unpack(packed)
+    return { held = held, owned = owned, claimed = claimed, window_holds = window_holds, window_ends = window_ends,
+             refused = refused or 0, refused_ends = refused_ends or 0 }
   end,
 }

@@ -152,6 +152,24 @@ function rights.count(buyer, promise)
   end
 end
 
+-- Each refused order is kept with its reason: so many of one buyer are, within the time that a hold lasts.
+function rights.order_refusal(buyer)
+  local counts = view.buyer(buyer)
+  if view.now < counts.refused_ends and counts.refused >= envelope.refused_orders then
+    return refuse('ORDER_LIMIT', { retry_after_ms = counts.refused_ends - view.now })
+  end
+end
+
+-- Counts one refused order.
+function rights.count_refused(buyer)
+  local counts = view.buyer(buyer)
+  if view.now >= counts.refused_ends then
+    counts.refused, counts.refused_ends = 0, view.now + view.def.hold_ms
+  end
+  counts.refused = counts.refused + 1
+  view.save_buyer(buyer, counts)
+end
+
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
 function rights.to_take(buyer, place, items)
   local refusal = rights.window_refusal()

@@ -106,7 +106,7 @@ end
 function view.buyer(buyer)
   local counts = read('buyers', buyer)
   if not counts then
-    counts = { held = 0, owned = 0, claimed = 0, window_holds = 0, window_ends = 0 }
+    counts = { held = 0, owned = 0, claimed = 0, window_holds = 0, window_ends = 0, refused = 0, refused_ends = 0 }
     tables.buyers.loaded[buyer] = counts
   end
   return counts

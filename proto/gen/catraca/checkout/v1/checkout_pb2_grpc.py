@@ -80,9 +80,10 @@ class OrderServiceServicer:
     def PlaceOrder(self, request, context):
         """Accepts an order durably: – → ACCEPTED. The answer does not wait for a worker or the database. The same
         key with the same request answers the same order; the outcome comes over NotifierService.Subscribe.
-        A refusal here is the order's end: it is REJECTED with the same reason.
-        Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, and those of catraca.inventory.v1.ClaimCommand;
-        ADMISSION_INVALID and ADMISSION_FOREIGN.
+        A refusal of the ledger's is the order's end: it is REJECTED with the same reason. After too many of them
+        in a short time the buyer is refused with ORDER_LIMIT, and nothing is kept of what they ask until then.
+        Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, ORDER_LIMIT with RetryInfo, and those of
+        catraca.inventory.v1.ClaimCommand; ADMISSION_INVALID and ADMISSION_FOREIGN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,10 @@ class OrderServiceStub:
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.PlaceOrderRequest, _checkout_pb2.PlaceOrderResponse]
     """Accepts an order durably: – → ACCEPTED. The answer does not wait for a worker or the database. The same
     key with the same request answers the same order; the outcome comes over NotifierService.Subscribe.
-    A refusal here is the order's end: it is REJECTED with the same reason.
-    Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, and those of catraca.inventory.v1.ClaimCommand;
-    ADMISSION_INVALID and ADMISSION_FOREIGN.
+    A refusal of the ledger's is the order's end: it is REJECTED with the same reason. After too many of them
+    in a short time the buyer is refused with ORDER_LIMIT, and nothing is kept of what they ask until then.
+    Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, ORDER_LIMIT with RetryInfo, and those of
+    catraca.inventory.v1.ClaimCommand; ADMISSION_INVALID and ADMISSION_FOREIGN.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.GetOrderRequest, _checkout_pb2.GetOrderResponse]
     """Reads one of the caller's own orders, also one that no worker has seen yet. Errors: ORDER_NOT_FOUND."""
@@ -69,9 +70,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.PlaceOrderRequest, _checkout_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Accepts an order durably: – → ACCEPTED. The answer does not wait for a worker or the database. The same
     key with the same request answers the same order; the outcome comes over NotifierService.Subscribe.
-    A refusal here is the order's end: it is REJECTED with the same reason.
-    Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, and those of catraca.inventory.v1.ClaimCommand;
-    ADMISSION_INVALID and ADMISSION_FOREIGN.
+    A refusal of the ledger's is the order's end: it is REJECTED with the same reason. After too many of them
+    in a short time the buyer is refused with ORDER_LIMIT, and nothing is kept of what they ask until then.
+    Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, ORDER_LIMIT with RetryInfo, and those of
+    catraca.inventory.v1.ClaimCommand; ADMISSION_INVALID and ADMISSION_FOREIGN.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.GetOrderRequest, _checkout_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads one of the caller's own orders, also one that no worker has seen yet. Errors: ORDER_NOT_FOUND."""
@@ -101,9 +103,10 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_checkout_pb2.PlaceOrderResponse, _abc.Awaitable[_checkout_pb2.PlaceOrderResponse]]:
         """Accepts an order durably: – → ACCEPTED. The answer does not wait for a worker or the database. The same
         key with the same request answers the same order; the outcome comes over NotifierService.Subscribe.
-        A refusal here is the order's end: it is REJECTED with the same reason.
-        Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, and those of catraca.inventory.v1.ClaimCommand;
-        ADMISSION_INVALID and ADMISSION_FOREIGN.
+        A refusal of the ledger's is the order's end: it is REJECTED with the same reason. After too many of them
+        in a short time the buyer is refused with ORDER_LIMIT, and nothing is kept of what they ask until then.
+        Errors: IDEMPOTENCY_KEY_REUSED, SALE_ARCHIVED, ORDER_LIMIT with RetryInfo, and those of
+        catraca.inventory.v1.ClaimCommand; ADMISSION_INVALID and ADMISSION_FOREIGN.
         """
 
     @_abc_1.abstractmethod

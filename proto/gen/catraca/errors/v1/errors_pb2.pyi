@@ -93,7 +93,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ADMISSION_REQUIRED: _Reason.ValueType  # 46
     """FAILED_PRECONDITION. A sale with a line needs an admission here."""
     REASON_JOIN_LIMIT: _Reason.ValueType  # 47
-    """RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
+    """RESOURCE_EXHAUSTED. This buyer left the line and joins again too soon. Carries RetryInfo."""
     REASON_ACCESS_CODE_INVALID: _Reason.ValueType  # 48
     """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
     REASON_CHALLENGE_REQUIRED: _Reason.ValueType  # 49
@@ -153,6 +153,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """FAILED_PRECONDITION. A webhook names a payment that is not the order's own."""
     REASON_CANCELLED_ON_REQUEST: _Reason.ValueType  # 89
     """Not a status: why an order is CANCELLED. Its buyer or the organiser asked for it."""
+    REASON_ORDER_LIMIT: _Reason.ValueType  # 90
+    """RESOURCE_EXHAUSTED. Too many orders of this buyer were refused lately. Carries RetryInfo, for an order under
+    another idempotency key: under the same one the answer stays.
+    """
     REASON_OVERLOADED: _Reason.ValueType  # 100
     """---- the service ----
 
@@ -166,6 +170,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """DEADLINE_EXCEEDED. The call's own deadline passed first; the same call with the same ids is safe."""
     REASON_INTERNAL: _Reason.ValueType  # 103
     """INTERNAL. A defect of ours; the service's log has it under this call's id. Metadata: `call_id`."""
+    REASON_STREAM_LIMIT: _Reason.ValueType  # 104
+    """RESOURCE_EXHAUSTED. This buyer has as many streams open as one buyer may; close one. Metadata: `limit`."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Every refusal is a gRPC status whose details carry a google.rpc.ErrorInfo: `domain` is "catraca.dev",
@@ -245,7 +251,7 @@ REASON_ADMISSION_FOREIGN: Reason.ValueType  # 45
 REASON_ADMISSION_REQUIRED: Reason.ValueType  # 46
 """FAILED_PRECONDITION. A sale with a line needs an admission here."""
 REASON_JOIN_LIMIT: Reason.ValueType  # 47
-"""RESOURCE_EXHAUSTED. Too many joins of this buyer, or from one address. Carries RetryInfo."""
+"""RESOURCE_EXHAUSTED. This buyer left the line and joins again too soon. Carries RetryInfo."""
 REASON_ACCESS_CODE_INVALID: Reason.ValueType  # 48
 """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
 REASON_CHALLENGE_REQUIRED: Reason.ValueType  # 49
@@ -305,6 +311,10 @@ REASON_WEBHOOK_FOREIGN: Reason.ValueType  # 88
 """FAILED_PRECONDITION. A webhook names a payment that is not the order's own."""
 REASON_CANCELLED_ON_REQUEST: Reason.ValueType  # 89
 """Not a status: why an order is CANCELLED. Its buyer or the organiser asked for it."""
+REASON_ORDER_LIMIT: Reason.ValueType  # 90
+"""RESOURCE_EXHAUSTED. Too many orders of this buyer were refused lately. Carries RetryInfo, for an order under
+another idempotency key: under the same one the answer stays.
+"""
 REASON_OVERLOADED: Reason.ValueType  # 100
 """---- the service ----
 
@@ -318,4 +328,6 @@ REASON_DEADLINE: Reason.ValueType  # 102
 """DEADLINE_EXCEEDED. The call's own deadline passed first; the same call with the same ids is safe."""
 REASON_INTERNAL: Reason.ValueType  # 103
 """INTERNAL. A defect of ours; the service's log has it under this call's id. Metadata: `call_id`."""
+REASON_STREAM_LIMIT: Reason.ValueType  # 104
+"""RESOURCE_EXHAUSTED. This buyer has as many streams open as one buyer may; close one. Metadata: `limit`."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

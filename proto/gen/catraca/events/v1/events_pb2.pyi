@@ -88,7 +88,7 @@ class _QueueActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueAct.Val
     QUEUE_ACT_JOINED: _QueueAct.ValueType  # 2
     QUEUE_ACT_LEFT: _QueueAct.ValueType  # 3
     QUEUE_ACT_REJOINED: _QueueAct.ValueType  # 4
-    """Came back before the freeze to the same index."""
+    """Came back before the freeze to the same index, and has joined at this time from here on."""
     QUEUE_ACT_FROZEN: _QueueAct.ValueType  # 5
     QUEUE_ACT_DRAWN: _QueueAct.ValueType  # 6
     QUEUE_ACT_SERVING: _QueueAct.ValueType  # 7
@@ -105,7 +105,7 @@ QUEUE_ACT_DEFINED: QueueAct.ValueType  # 1
 QUEUE_ACT_JOINED: QueueAct.ValueType  # 2
 QUEUE_ACT_LEFT: QueueAct.ValueType  # 3
 QUEUE_ACT_REJOINED: QueueAct.ValueType  # 4
-"""Came back before the freeze to the same index."""
+"""Came back before the freeze to the same index, and has joined at this time from here on."""
 QUEUE_ACT_FROZEN: QueueAct.ValueType  # 5
 QUEUE_ACT_DRAWN: QueueAct.ValueType  # 6
 QUEUE_ACT_SERVING: QueueAct.ValueType  # 7

@@ -63,7 +63,7 @@ class NotifierServiceServicer:
 
     def Subscribe(self, request, context):
         """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-        seconds.
+        seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

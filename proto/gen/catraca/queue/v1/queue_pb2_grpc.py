@@ -103,8 +103,8 @@ class QueueServiceServicer:
         """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
         enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
         leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-        while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
-        open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
+        while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
+        joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,7 +121,8 @@ class QueueServiceServicer:
     def Watch(self, request, context):
         """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
         seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
-        is opening it again: nothing is lost. Errors: NO_LINE, NOT_IN_LINE.
+        is opening it again: nothing is lost.
+        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +155,7 @@ class QueueServiceServicer:
     def WatchSale(self, request, context):
         """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
         `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
+        Errors: NO_LINE, and STREAM_LIMIT as for Watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class QueueServiceStub:
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
-    open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
+    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
+    joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]
@@ -51,7 +51,8 @@ class QueueServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchRequest, _queue_pb2.WatchResponse]
     """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
     seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
-    is opening it again: nothing is lost. Errors: NO_LINE, NOT_IN_LINE.
+    is opening it again: nothing is lost.
+    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
     """
     Enter: _grpc.UnaryUnaryMultiCallable[_queue_pb2.EnterRequest, _queue_pb2.EnterResponse]
     """Trades a running turn for an admission: CALLED → CALLED. Entering again within the turn answers the
@@ -67,6 +68,7 @@ class QueueServiceStub:
     WatchSale: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
+    Errors: NO_LINE, and STREAM_LIMIT as for Watch.
     """
     JoinMany: _grpc.StreamStreamMultiCallable[_queue_pb2.JoinManyRequest, _queue_pb2.JoinManyResponse]
     """Joins many buyers of a BFF; answers in the order of the items, one response per request. A refused item
@@ -91,8 +93,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
     enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
-    open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
+    while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
+    joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
     """
     GetPlace: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]  # type: ignore[assignment]
@@ -100,7 +102,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchRequest, _queue_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
     seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
-    is opening it again: nothing is lost. Errors: NO_LINE, NOT_IN_LINE.
+    is opening it again: nothing is lost.
+    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
     """
     Enter: _aio.UnaryUnaryMultiCallable[_queue_pb2.EnterRequest, _queue_pb2.EnterResponse]  # type: ignore[assignment]
     """Trades a running turn for an admission: CALLED → CALLED. Entering again within the turn answers the
@@ -116,6 +119,7 @@ class QueueServiceAsyncStub(QueueServiceStub):
     WatchSale: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]  # type: ignore[assignment]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
+    Errors: NO_LINE, and STREAM_LIMIT as for Watch.
     """
     JoinMany: _aio.StreamStreamMultiCallable[_queue_pb2.JoinManyRequest, _queue_pb2.JoinManyResponse]  # type: ignore[assignment]
     """Joins many buyers of a BFF; answers in the order of the items, one response per request. A refused item
@@ -143,8 +147,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a place: – → WAITING. Joining again, from anywhere, answers the same place. In the LOBBY the caller
         enters the draw; while OPEN or PAUSED the place is behind everyone. After a turn that lapsed, or after
         leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
-        while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves an
-        open line and joins again at once is refused with JOIN_LIMIT and RetryInfo.
+        while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
+        joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
         """
 
@@ -164,7 +168,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_queue_pb2.WatchResponse], _abc.AsyncIterator[_queue_pb2.WatchResponse]]:
         """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
         seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
-        is opening it again: nothing is lost. Errors: NO_LINE, NOT_IN_LINE.
+        is opening it again: nothing is lost.
+        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
         """
 
     @_abc_1.abstractmethod
@@ -204,6 +209,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_queue_pb2.WatchSaleResponse], _abc.AsyncIterator[_queue_pb2.WatchSaleResponse]]:
         """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
         `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
+        Errors: NO_LINE, and STREAM_LIMIT as for Watch.
         """
 
     @_abc_1.abstractmethod
