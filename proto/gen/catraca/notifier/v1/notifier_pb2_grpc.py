@@ -63,7 +63,8 @@ class NotifierServiceServicer:
 
     def Subscribe(self, request, context):
         """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-        seconds.
+        seconds. Errors: SALE_ARCHIVED once the key went that an archived sale's buyers were hashed with; its orders
+        are still read with catraca.checkout.v1.OrderService.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
