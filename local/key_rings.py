@@ -6,6 +6,7 @@ each of them checks with it before any of them makes something with it.
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ def rotate(purpose: str, path: Path, after_s: float) -> str:
 
     Raises Refused, and SettingError for a file that cannot be read.
     """
-    if after_s < LEAST_AFTER_S:
+    if not LEAST_AFTER_S <= after_s < math.inf:
         raise Refused(
             f"the services look at their key files every {LOOK_AGAIN_S:g} s: wait {LEAST_AFTER_S:g} s"
         )
