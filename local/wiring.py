@@ -9,7 +9,7 @@ from pathlib import Path
 from local.issuer.clients import make_clients
 from local.issuer.tokens import AUDIENCE, Minter, write_service_token
 from local.parts import CheckoutProcess, GrpcProcess, Part, PythonProcess, QueueProcess
-from local.private import ed25519_key, kept_secret, symmetric_keys, write_private
+from local.private import kept_secret, signing_keys, symmetric_keys, write_private
 from local.servers.envoy import Upstreams
 
 SANDBOX_SECRET_BYTES = 24
@@ -27,8 +27,8 @@ class Keys:
         names = {
             "buyer_hash": "buyer-hash.json",
             "admission": "admission.json",
-            "ticket": "ticket.pem",
-            "receipt": "receipt.pem",
+            "ticket": "ticket.json",
+            "receipt": "receipt.json",
             "issuer": "issuer.json",
             "clients": "clients.json",
             "sandbox": "sandbox.json",
@@ -46,8 +46,8 @@ class Keys:
         files = self.files
         symmetric_keys(files["buyer_hash"])
         symmetric_keys(files["admission"])
-        ed25519_key(files["ticket"])
-        ed25519_key(files["receipt"])
+        signing_keys(files["ticket"])
+        signing_keys(files["receipt"])
         make_clients(files["clients"])
         if not files["sandbox"].exists():
             api_key, webhook_secret = (secrets.token_hex(SANDBOX_SECRET_BYTES) for _ in range(2))

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from local.audit import load_postgres, load_provider, load_redis, load_streams
 from local.audit.facts import Facts
 from local.discovery import RunningStack
-from services.kit.keys import load_signing_key
+from services.kit.signing import load_signing_ring
 
 # A line of a hundred thousand buyers is one answer, which takes seconds to parse.
 READ_TIMEOUT_S = 120.0
@@ -44,11 +44,11 @@ class Sources:
         )
 
     def ticket_keys(self) -> dict[str, bytes]:
-        """The public key that tickets verify with."""
+        """The public keys that tickets verify with, revoked ones too: what the store holds is ours."""
         if self.ticket_key_file is None:
             return {}
-        key = load_signing_key(self.ticket_key_file, "ticket_key_file")
-        return {key.id: key.public}
+        ring = load_signing_ring(self.ticket_key_file, "ticket_key_file")
+        return {key.id: key.public for key in ring.keys}
 
 
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:

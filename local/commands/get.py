@@ -39,7 +39,8 @@ async def _get(stack: RunningStack, name: str | None, *, archived: bool) -> int:
     async with Connection(Targets(**stack.targets)) as connection:
         try:
             if name is None:
-                for line in _table([sale async for sale in _all(connection, metadata, archived)]):
+                found = [sale async for sale in all_sales(connection, metadata, archived=archived)]
+                for line in _table(found):
                     console.print(line)
             else:
                 request = sales.GetSaleRequest(sale=name)
@@ -51,7 +52,10 @@ async def _get(stack: RunningStack, name: str | None, *, archived: bool) -> int:
     return 0
 
 
-async def _all(connection: Connection, metadata: Metadata, archived: bool) -> AsyncIterator[sales.Sale]:
+async def all_sales(
+    connection: Connection, metadata: Metadata, *, archived: bool
+) -> AsyncIterator[sales.Sale]:
+    """Every sale by id, without its sections. Raises Refusal."""
     token = ""
     while True:
         request = sales.ListSalesRequest(page_token=token, include_archived=archived)
@@ -65,12 +69,17 @@ async def _all(connection: Connection, metadata: Metadata, archived: bool) -> As
 
 
 def _table(found: list[sales.Sale]) -> list[str]:
-    """A line per sale in columns, never wrapped: it may be piped."""
+    """A line per sale."""
     rows = [["sale", "phase", "opens", "closes", "title"]]
     for sale in found:
         window = sale.spec.window
         opens, closes = window.opens_at.ToJsonString(), window.closes_at.ToJsonString()
         rows.append([sale.sale, _phase(sale), opens, closes, sale.spec.title])
+    return aligned(rows)
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """A line per row in columns, never wrapped: it may be piped."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     pad = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     return ["  ".join(row).rstrip() for row in pad]

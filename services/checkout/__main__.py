@@ -28,8 +28,9 @@ from services.kit.channels import Channels
 from services.kit.definitions import Definitions
 from services.kit.errors import refusal_for
 from services.kit.http import listening
-from services.kit.keys import load_ring, load_signing_key
+from services.kit.keys import LiveRing
 from services.kit.settings import SettingError, load_or_exit, variable_of
+from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, declare
 from services.kit.tasks import stop
 
@@ -44,8 +45,8 @@ log = logs.get_logger(__name__)
 
 async def main(settings: Settings) -> None:
     """Serve until the process is told to stop."""
-    ticket_key = load_signing_key(settings.ticket_key_file, "ticket_key_file")
-    admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
+    ticket_keys = LiveSigningRing(settings.ticket_key_file, "ticket_key_file")
+    admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
     providers = _providers(settings)
     async with contextlib.AsyncExitStack() as stack:
         for provider in providers.values():
@@ -67,7 +68,7 @@ async def main(settings: Settings) -> None:
         pauses = Pauses(settings.buyers_paused)
         intake = Intake(js, ledger, definitions, admission_keys, pauses, settings.orders_placing)
         steps = Steps(round(settings.resume_s * 1000))
-        saga = Saga(store, ledger, providers, definitions, ticket_key, steps, settings)
+        saga = Saga(store, ledger, providers, definitions, ticket_keys, steps, settings)
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)
         relay = Relay(store, js, settings)
 
@@ -81,7 +82,7 @@ async def main(settings: Settings) -> None:
         await stack.enter_async_context(listening(webhooks, settings.webhook_listen, "webhook_listen"))
         workers = _Workers(store, saga, relay)
         working = asyncio.create_task(workers.run(worker.run(js), resume.run(store, saga, settings)))
-        servicer = OrderServicer(intake, store, saga, ticket_key)
+        servicer = OrderServicer(intake, store, saga, ticket_keys)
         settlement = SettlementServicer(intake, store)
         services: list[server.Service] = [
             (checkout_pb2_grpc.add_OrderServiceServicer_to_server, servicer, ORDERS),

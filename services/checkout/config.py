@@ -25,9 +25,15 @@ class Settings(CommonSettings):
         5.0, "Seconds that inventory has to answer a batch.", minimum=0.1, maximum=60
     )
     admission_key_file: Path = setting(
-        REQUIRED, "JSON list of the keys that admissions are checked with, newest first; the queue's."
+        REQUIRED,
+        "JSON list of the keys that admissions are checked with, newest first; the queue's, read again when "
+        "the file changes.",
     )
-    ticket_key_file: Path = setting(REQUIRED, "PEM file with the Ed25519 key that tickets are signed with.")
+    ticket_key_file: Path = setting(
+        REQUIRED,
+        "JSON list of the Ed25519 keys that tickets are signed with, newest first; read again when the file "
+        "changes.",
+    )
 
     webhook_listen: str = setting("127.0.0.1:8080", "host:port that providers' webhooks come in on.")
     webhook_url: str = setting(REQUIRED, "Where providers reach webhook_listen from outside.")

@@ -18,7 +18,7 @@ from services.kit import admission, tracing
 from services.kit.definitions import Definition, Definitions
 from services.kit.errors import Refusal, refuse_word
 from services.kit.identity import Buyer
-from services.kit.keys import KeyRing
+from services.kit.keys import Ring
 from services.kit.publisher import Publisher
 from services.kit.streams import WrongSequence, cloud_headers, last_message
 
@@ -48,7 +48,7 @@ class Intake:
         js: JetStreamContext,
         ledger: Ledger,
         definitions: Definitions,
-        admission_keys: KeyRing,
+        admission_keys: Ring,
         pauses: Pauses,
         at_once: int,
     ) -> None:
@@ -64,11 +64,7 @@ class Intake:
     async def definition(self, sale: str) -> Definition:
         """The sale's definition. Raises INVALID_FIELD or SALE_NOT_FOUND."""
         rules.sale_id(sale)
-        try:
-            return self._definitions.get(sale)
-        except Refusal:
-            # Perhaps it was defined a moment ago and the news of it is still on its way.
-            return await self._definitions.latest(sale)
+        return await self._definitions.find(sale)
 
     async def place(self, buyer: Buyer, wish: Wish) -> Order:
         """– → ACCEPTED: stored, then claimed. The same wish again answers the same.
@@ -136,12 +132,13 @@ class Intake:
         return int(info.get("total", 0))
 
     def _asked(self, buyer: Buyer, wish: Wish, definition: Definition) -> OrderIntake:
+        buyer_id = buyer.id_in(definition.sale)
         intake = OrderIntake(
             sale=wish.sale,
-            buyer=buyer.id,
-            order_id=rules.order_id_of(wish.sale, buyer.id, wish.idempotency_key),
+            buyer=buyer_id,
+            order_id=rules.order_id_of(wish.sale, buyer_id, wish.idempotency_key),
             request_hash=rules.request_hash(
-                wish.sale, buyer.id, wish.idempotency_key, wish.items, wish.hold_id
+                wish.sale, buyer_id, wish.idempotency_key, wish.items, wish.hold_id
             ),
             idempotency_key=wish.idempotency_key,
             items=[item_message(item) for item in wish.items],
@@ -151,7 +148,7 @@ class Intake:
             subject=buyer.subject,
         )
         if wish.admission:
-            claims = admission.verify(wish.admission, self._keys, sale=wish.sale, buyer=buyer.id)
+            claims = admission.verify(wish.admission, self._keys, sale=wish.sale, buyer=buyer_id)
             intake.place = claims.place
             intake.joined_at_ms = claims.joined_at_ms
             intake.called_at_ms = claims.called_at_ms

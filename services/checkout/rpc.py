@@ -8,6 +8,7 @@ from typing import Any
 
 from catraca.checkout.v1 import checkout_pb2 as api
 from catraca.checkout.v1 import checkout_pb2_grpc
+from catraca.sale.v1.sale_pb2 import Sale
 
 from services.checkout import rules
 from services.checkout.intake import Intake, Wish
@@ -20,8 +21,8 @@ from services.checkout.store import Store
 from services.kit import metrics, tracing
 from services.kit.errors import Refusal, refusal_for
 from services.kit.identity import Buyer, Caller, buyer_for, buyer_of, caller
-from services.kit.keys import SigningKey
 from services.kit.logs import get_logger
+from services.kit.signing import SigningKeys
 
 log = get_logger(__name__)
 
@@ -35,11 +36,11 @@ PLACE_ORDERS = "/catraca.checkout.v1.OrderService/PlaceOrders"
 class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
     """What buyers ask for."""
 
-    def __init__(self, intake: Intake, store: Store, saga: Saga, key: SigningKey) -> None:
+    def __init__(self, intake: Intake, store: Store, saga: Saga, keys: SigningKeys) -> None:
         self._intake = intake
         self._store = store
         self._saga = saga
-        self._key = key
+        self._keys = keys
 
     async def PlaceOrder(self, request: api.PlaceOrderRequest, context: Any) -> api.PlaceOrderResponse:
         """– → ACCEPTED."""
@@ -54,12 +55,13 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
     async def ListOrders(self, request: api.ListOrdersRequest, context: Any) -> api.ListOrdersResponse:
         """A page of the caller's orders, newest first."""
         buyer = buyer_of(context)
-        await self._intake.definition(request.sale)
+        definition = await self._intake.definition(request.sale)
         size = request.page_size or DEFAULT_PAGE
         if not 1 <= size <= MAX_PAGE:
             raise Refusal("INVALID_FIELD", field="page_size", expected=f"1 to {MAX_PAGE}, or 0")
         before = _position(request.page_token)
-        orders = await self._store.page_of_buyer(buyer.id, request.sale, before, size + 1)
+        buyer_id = await self._id_of(buyer, definition.sale)
+        orders = await self._store.page_of_buyer(buyer_id, request.sale, before, size + 1) if buyer_id else []
         page = orders[:size]
         token = _token(page[-1]) if len(orders) > size else ""
         return api.ListOrdersResponse(orders=[order_message(order) for order in page], next_page_token=token)
@@ -85,8 +87,7 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
         self, request: api.GetTicketKeysRequest, context: Any
     ) -> api.GetTicketKeysResponse:
         """The public keys that tickets verify with."""
-        key = api.TicketKey(key_id=self._key.id, ed25519_public_key=self._key.public)
-        return api.GetTicketKeysResponse(keys=[key])
+        return api.GetTicketKeysResponse(keys=self._keys.published())
 
     async def _result(self, who: Caller, sale: str, item: api.PlaceOrderItem) -> api.OrderResult:
         try:
@@ -101,21 +102,34 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
             return api.OrderResult(refusal=word)
         return api.OrderResult(order=order_message(order))
 
+    async def _id_of(self, buyer: Buyer, sale: Sale) -> str | None:
+        """The buyer's id in a sale; None for who has nothing there."""
+        try:
+            return buyer.id_in(sale)
+        except Refusal as refusal:
+            if refusal.word != "SALE_ARCHIVED":
+                raise
+            # The key that ids are made with went after the sale; whoever ordered is written down.
+            return await self._store.id_in(sale.sale, buyer.namespace, buyer.subject)
+
     async def _own(self, buyer: Buyer, sale: str, order_id: str, *, written: bool = False) -> Order:
         """One of the buyer's own orders, from the database or else from INTAKE; `written` wants it in the
         database in any case. Raises ORDER_NOT_FOUND."""
         rules.order_id(order_id)
         definition = await self._intake.definition(sale)
+        buyer_id = await self._id_of(buyer, definition.sale)
+        if buyer_id is None:
+            raise Refusal("ORDER_NOT_FOUND")
         order = await self._store.load_one(order_id)
         if order is None:
-            asked = await self._intake.find(sale, buyer.id, order_id)
+            asked = await self._intake.find(sale, buyer_id, order_id)
             if asked is None:
                 raise Refusal("ORDER_NOT_FOUND")
             order = order_of(asked, definition.sale.spec.currency)
             if written:
                 await self._store.insert([(order, buyer_of_intake(asked))])
                 order = await self._store.load_one(order_id) or order
-        if (order.sale, order.buyer) != (sale, buyer.id):
+        if (order.sale, order.buyer) != (sale, buyer_id):
             raise Refusal("ORDER_NOT_FOUND")
         return order
 

@@ -25,8 +25,8 @@ from services.checkout.transitions import Steps
 from services.kit import tracing
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal, refusal_for
-from services.kit.keys import SigningKey
 from services.kit.logs import get_logger
+from services.kit.signing import SigningKeys
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Saga:
         ledger: Ledger,
         providers: Mapping[str, Provider],
         definitions: Definitions,
-        key: SigningKey,
+        keys: SigningKeys,
         steps: Steps,
         settings: SagaSettings,
     ) -> None:
@@ -69,7 +69,7 @@ class Saga:
         self._ledger = ledger
         self._providers = providers
         self._definitions = definitions
-        self._key = key
+        self._keys = keys
         self._steps = steps
         self._most = settings.orders_in_flight
         self._breakers = {
@@ -247,7 +247,7 @@ class Saga:
             if await self._ask(provider, "capture", capture) is Captured.REFUSED:
                 return await self._move(order, self._steps.capture_refused(order, now_ms()))
         at_ms = now_ms()
-        codes = codes_of(order, self._key, at_ms)
+        codes = codes_of(order, self._keys.signing, at_ms)
         return await self._move(order, self._steps.confirmed(order, codes, at_ms))
 
     async def _void(self, order: Order) -> Order:

@@ -149,6 +149,11 @@ class Store:
         found = await self.load([row["order_id"] for row in page])
         return [found[row["order_id"]] for row in page]
 
+    async def id_in(self, sale: str, namespace: str, subject: str) -> str | None:
+        """The buyer id under which a subject has orders of a sale, if it has any."""
+        found: str | None = await self._pool.fetchval(self._queries.id_in_sale, sale, namespace, subject)
+        return found
+
     async def count(self, sale: str) -> tuple[dict[OrderState, int], int]:
         """How many orders a sale has by state, and how many ended ones still owe something."""
         counted = await self._pool.fetch(self._queries.count_orders, sale)

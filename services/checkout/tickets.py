@@ -8,7 +8,7 @@ from catraca.checkout.v1.checkout_pb2 import TicketClaims
 from google.protobuf.message import DecodeError
 
 from services.checkout.records import Order, Ticket
-from services.kit.keys import SigningKey, verifies
+from services.kit.signing import SigningKey, verifies
 
 
 class TicketInvalid(Exception):
@@ -21,7 +21,7 @@ def codes_of(order: Order, key: SigningKey, issued_at_ms: int) -> dict[str, str]
 
 
 def verify_ticket(code: str, keys: Mapping[str, bytes], *, sale: str = "") -> TicketClaims:
-    """What a ticket's code says, checked with the public keys by key id that GetTicketKeys answers.
+    """What a ticket's code says, checked with the public keys of GetTicketKeys by id, without revoked ones.
 
     Needs no network. Raises TicketInvalid for a code that is malformed, forged, or not of the `sale` given.
     Whether the ticket was given back or came in before, only a list at the door can know.

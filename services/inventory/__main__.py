@@ -21,7 +21,7 @@ from services.inventory.workers.sweeper import Sweeper
 from services.kit import logs, metrics
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
-from services.kit.keys import load_ring
+from services.kit.keys import LiveRing
 from services.kit.redis import connect, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
@@ -63,7 +63,7 @@ class Inventory:
         self.relays = Relays(self.store, self._relay)
         self.loader = Loader(self.store, self.relays.start, self._archived)
         self.sweeper = Sweeper(self.store, lambda: self.relays.sales, settings.sweep_ms / 1000)
-        admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
+        admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
         self.service = InventoryService(
             self.store, self.definitions, admission_keys, settings.snapshot_ms / 1000
         )

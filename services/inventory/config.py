@@ -12,7 +12,9 @@ class InventorySettings(CommonSettings):
 
     redis_url: str = setting(REQUIRED, "redis://host:port of the promise ledger.", secret=True)
     admission_key_file: Path = setting(
-        REQUIRED, "JSON list of the keys that admissions are checked with, newest first, as the queue has it."
+        REQUIRED,
+        "JSON list of the keys that admissions are checked with, newest first, as the queue has it; read "
+        "again when the file changes.",
     )
     batch_commands: int = setting(
         256, "Commands of one sale gathered into one run of the script at most.", minimum=1, maximum=1000

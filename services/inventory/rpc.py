@@ -12,15 +12,15 @@ from services.inventory.store import Result, Store
 from services.kit import admission
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal
-from services.kit.identity import Buyer, buyer_of, caller
-from services.kit.keys import KeyRing
+from services.kit.identity import buyer_of, caller
+from services.kit.keys import Ring
 
 
 class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     """catraca.inventory.v1.InventoryService."""
 
     def __init__(
-        self, store: Store, definitions: Definitions, admission_keys: KeyRing, snapshot_s: float
+        self, store: Store, definitions: Definitions, admission_keys: Ring, snapshot_s: float
     ) -> None:
         self._store = store
         self._definitions = definitions
@@ -32,14 +32,17 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         buyer = buyer_of(context)
         rules.check_sale(request.sale)
         rules.check_hold_id(request.hold_id)
+        items = rules.items_of(request)
+        sale = (await self._definitions.find(request.sale)).sale
+        buyer_id = buyer.id_in(sale)
         command: rules.Command = {
             "op": "hold",
-            "buyer": buyer.id,
+            "buyer": buyer_id,
             "hold_id": request.hold_id,
-            "items": rules.items_of(request),
+            "items": items,
         }
         if rules.has_line(self._definitions.active(request.sale).sale):
-            command["place"] = self._admitted_place(request, buyer)
+            command["place"] = self._admitted_place(request, buyer_id)
         result = await self._store.submit(request.sale, command)
         # A hold that was made before is answered with its state, also where that ended since.
         if result["word"] == "HELD" or result.get("hold"):
@@ -73,10 +76,10 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         """Lets go of what is kept for an archived sale."""
         self._snapshots.forget(sale)
 
-    def _admitted_place(self, request: pb.HoldRequest, buyer: Buyer) -> int:
+    def _admitted_place(self, request: pb.HoldRequest, buyer: str) -> int:
         if not request.admission:
             raise Refusal("ADMISSION_REQUIRED")
-        claims = admission.verify(request.admission, self._admission_keys, sale=request.sale, buyer=buyer.id)
+        claims = admission.verify(request.admission, self._admission_keys, sale=request.sale, buyer=buyer)
         return int(claims.place)
 
     async def _of_own_hold(
@@ -85,7 +88,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         buyer = buyer_of(context)
         rules.check_sale(request.sale)
         rules.check_hold_id(request.hold_id)
-        command = {"op": op, "buyer": buyer.id, "hold_id": request.hold_id}
+        sale = (await self._definitions.find(request.sale)).sale
+        command = {"op": op, "buyer": buyer.id_in(sale), "hold_id": request.hold_id}
         result = await self._store.submit(request.sale, command)
         if result["word"] in ("RELEASED", "SHOWN", "HOLD_EXPIRED"):
             return translate.hold_of(result["hold"])

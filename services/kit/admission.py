@@ -13,7 +13,7 @@ from catraca.queue.v1.queue_pb2 import AdmissionClaims
 from google.protobuf.message import DecodeError
 
 from services.kit.errors import Refusal
-from services.kit.keys import KeyRing
+from services.kit.keys import Ring
 
 __all__ = ["AdmissionClaims", "mint", "verify"]
 
@@ -23,7 +23,7 @@ _PURPOSE = b"catraca-admissn1"
 _LONGEST = 1024
 
 
-def mint(claims: AdmissionClaims, keys: KeyRing) -> str:
+def mint(claims: AdmissionClaims, keys: Ring) -> str:
     """The token of these claims: key id, dot, base64url of the claims and their MAC."""
     body = claims.SerializeToString()
     key = keys.newest
@@ -31,10 +31,10 @@ def mint(claims: AdmissionClaims, keys: KeyRing) -> str:
     return f"{key.id}.{sealed}"
 
 
-def verify(token: str, keys: KeyRing, *, sale: str, buyer: str) -> AdmissionClaims:
+def verify(token: str, keys: Ring, *, sale: str, buyer: str) -> AdmissionClaims:
     """The claims of a token that this system made for this buyer in this sale.
 
-    Raises Refusal ADMISSION_INVALID or ADMISSION_FOREIGN.
+    Raises Refusal ADMISSION_INVALID, also for a key that is not known, or ADMISSION_FOREIGN.
     """
     key_id, _, sealed = token.partition(".")
     key = keys.get(key_id)

@@ -6,7 +6,7 @@ A buyer's own id would leak, and a `.` or `>` in it would break subjects.
 import base64
 import hashlib
 
-from services.kit.keys import KeyRing
+from services.kit.keys import SymmetricKey
 
 RAW_BYTES = 16
 TEXT_CHARS = 26
@@ -14,15 +14,15 @@ TEXT_CHARS = 26
 _PADDING = "======"
 
 
-def buyer_id(keys: KeyRing, namespace: str, subject: str) -> str:
-    """The internal id, 26 characters, of a subject within a namespace."""
-    return to_text(buyer_raw(keys, namespace, subject))
+def buyer_id(key: SymmetricKey, namespace: str, subject: str) -> str:
+    """The internal id, 26 characters, of a subject within a namespace; another key makes another id."""
+    return to_text(buyer_raw(key, namespace, subject))
 
 
-def buyer_raw(keys: KeyRing, namespace: str, subject: str) -> bytes:
+def buyer_raw(key: SymmetricKey, namespace: str, subject: str) -> bytes:
     """The same id as 16 bytes; making its text costs four times as much as making the id."""
     return hashlib.blake2b(
-        f"{namespace}\x00{subject}".encode(), digest_size=RAW_BYTES, key=keys.newest.secret
+        f"{namespace}\x00{subject}".encode(), digest_size=RAW_BYTES, key=key.secret
     ).digest()
 
 

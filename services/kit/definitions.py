@@ -84,6 +84,10 @@ class Definitions:
             raise Refusal("SALE_ARCHIVED", sale=sale)
         return definition
 
+    async def find(self, sale: str) -> Definition:
+        """As `get`; what is not known here may have been defined a moment ago, so the bucket is asked."""
+        return self._known.get(sale) or await self.latest(sale)
+
     def all(self) -> list[Definition]:
         """Every known sale, archived ones too, by id."""
         return [self._known[sale] for sale in sorted(self._known)]

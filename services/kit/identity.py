@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from catraca.sale.v1.sale_pb2 import SALE_PHASE_ARCHIVED, Sale
 
-from services.kit.buyers import buyer_id, buyer_raw
+from services.kit.buyers import buyer_raw, to_text
 from services.kit.errors import Refusal
 from services.kit.jwks import KeySet
-from services.kit.keys import KeyRing
+from services.kit.keys import Ring, SymmetricKey
+from services.kit.logs import get_logger
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 BUYER_METADATA = "catraca-buyer"
@@ -24,14 +26,33 @@ _LONGEST_TOKEN = 8 * 1024
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
+_log = get_logger("identity")
+
+
+Person = tuple[str, str]
+"""Namespace and subject: who somebody is, whatever the sale."""
+
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """Someone who stands in line: the subject within a namespace, and the internal id of the two."""
+    """Someone who stands in line: the subject within a namespace. Their internal id is each sale's own."""
 
     namespace: str
     subject: str
-    id: str
+    keys: Ring = field(repr=False)
+
+    @property
+    def person(self) -> Person:
+        """The same for every sale."""
+        return self.namespace, self.subject
+
+    def id_in(self, sale: Sale) -> str:
+        """The internal id in this sale, 26 characters. Raises as `buyer_key` does."""
+        return to_text(self.raw_in(sale))
+
+    def raw_in(self, sale: Sale) -> bytes:
+        """The same as 16 bytes."""
+        return buyer_raw(buyer_key(self.keys, sale), self.namespace, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +63,7 @@ class Caller:
     subject: str
     roles: frozenset[str]
     buyer: str | None
-    keys: KeyRing = field(repr=False)
+    keys: Ring = field(repr=False)
 
     def need(self, *roles: str) -> None:
         """Raises Refusal ROLE_REQUIRED unless the caller has one of the roles."""
@@ -88,16 +109,36 @@ def buyer_for(who: Caller, subject: str) -> Buyer:
     return _buyer(who, subject, "subject")
 
 
-def raw_buyer_for(who: Caller, subject: str) -> bytes:
-    """As `buyer_for`, but only the internal id, as 16 bytes: what a batch of a thousand can afford."""
+def raw_buyer_for(who: Caller, subject: str, key: SymmetricKey) -> bytes:
+    """As `buyer_for`, but only the internal id, as 16 bytes: what a batch of a thousand can afford.
+
+    `key` is the sale's, from `buyer_key`.
+    """
     who.need("bff")
     _check(subject, "subject")
-    return buyer_raw(who.keys, who.namespace, subject)
+    return buyer_raw(key, who.namespace, subject)
+
+
+def buyer_key(keys: Ring, sale: Sale) -> SymmetricKey:
+    """The key that a sale's buyers are hashed with, which it has been bound to since it was defined.
+
+    Raises Refusal SALE_ARCHIVED where the key went after the sale, and UNAVAILABLE where it has not come yet.
+    """
+    if not sale.buyer_key_id:
+        # Defined before sales were bound: there was one key then, and no sale of that time lets go of it.
+        return keys.oldest
+    key = keys.get(sale.buyer_key_id)
+    if key is not None:
+        return key
+    if sale.phase == SALE_PHASE_ARCHIVED:
+        raise Refusal("SALE_ARCHIVED", sale=sale.sale)
+    _log.error("buyer_key_missing", sale=sale.sale, key=sale.buyer_key_id)
+    raise Refusal("UNAVAILABLE", "This replica does not have the sale's key yet.")
 
 
 def _buyer(who: Caller, subject: str, source: str) -> Buyer:
     _check(subject, source)
-    return Buyer(who.namespace, subject, buyer_id(who.keys, who.namespace, subject))
+    return Buyer(who.namespace, subject, who.keys)
 
 
 def _check(subject: str, source: str) -> None:
@@ -123,7 +164,7 @@ class Verifier:
         jwks_url: str,
         issuer: str,
         audience: str,
-        keys: KeyRing,
+        keys: Ring,
         *,
         fresh_s: float,
         remember_s: float,

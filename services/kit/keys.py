@@ -1,123 +1,122 @@
-"""Keys from files: rings of symmetric keys (newest first) and Ed25519 pairs, each key with a short id."""
+"""Rings of symmetric keys from files: the newest active one makes, every one of them checks."""
 
-import hashlib
 import json
-import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from services.kit.key_file import KeyFile, moment, newest_first, read, sound_id, wrong
 
-from services.kit.settings import SettingError, variable_of
-
-_ID = re.compile(r"[a-z0-9-]{1,16}")
-_RING = (
-    'a JSON list of {"id", "key"}, newest first: ids of a–z, 0–9 and hyphens, at most 16 characters, '
-    "and keys of 32 to 64 bytes in hexadecimal"
+_EXPECTED = (
+    'a JSON list of {"id", "key"}, newest first: ids of a–z, 0–9 and hyphens, at most 16 characters, keys of '
+    '32 to 64 bytes in hexadecimal; "active_from" and "made_at" in seconds since 1970 where they are known'
 )
-_PEM = "a PEM file with one Ed25519 private key"
+_LEAST_BYTES, _MOST_BYTES = 32, 64
 
 
 @dataclass(frozen=True)
 class SymmetricKey:
-    """One secret of a ring; `secret` has 32 to 64 bytes."""
+    """One secret of a ring; `secret` has 32 to 64 bytes. Times are seconds since 1970."""
 
     id: str
     secret: bytes = field(repr=False)
+    active_from: float = 0.0
+    """From when new things are made with it. Until then it only checks, and every replica gets to know it."""
+    made_at: float | None = None
+
+
+class Ring(Protocol):
+    """Keys to make and to check with, fixed ones or those of a file that changes."""
+
+    @property
+    def newest(self) -> SymmetricKey:
+        """The one that new things are made with now."""
+
+    @property
+    def oldest(self) -> SymmetricKey:
+        """The one that has been there longest."""
+
+    def get(self, key_id: str) -> SymmetricKey | None:
+        """The key of this id, if the ring has it."""
 
 
 @dataclass(frozen=True)
 class KeyRing:
-    """Secrets, newest first: the newest makes, every one of them checks."""
+    """Secrets, newest first."""
 
     keys: tuple[SymmetricKey, ...]
 
     @property
     def newest(self) -> SymmetricKey:
-        """The one that new things are made with."""
-        return self.keys[0]
+        """The first that is active; the oldest where none is."""
+        now = time.time()
+        return next((key for key in self.keys if key.active_from <= now), self.keys[-1])
+
+    @property
+    def oldest(self) -> SymmetricKey:
+        """The last of the list."""
+        return self.keys[-1]
 
     def get(self, key_id: str) -> SymmetricKey | None:
         """The key of this id, if the ring has it."""
         return next((key for key in self.keys if key.id == key_id), None)
 
 
-@dataclass(frozen=True)
-class SigningKey:
-    """An Ed25519 pair; its id is the first 8 hexadecimal digits of the public key's SHA-256."""
+class LiveRing:
+    """The ring of a file that is read again when it changes."""
 
-    id: str
-    public: bytes
-    private: Ed25519PrivateKey = field(repr=False)
+    def __init__(self, path: Path, setting: str) -> None:
+        """Reads the file. Raises SettingError naming `setting`, the settings field that gave the path."""
+        self._file = KeyFile(path, setting, load_ring)
 
-    def sign(self, message: bytes) -> bytes:
-        """The signature, 64 bytes."""
-        return self.private.sign(message)
+    @property
+    def newest(self) -> SymmetricKey:
+        """The one that new things are made with now."""
+        return self._file.keys.newest
+
+    @property
+    def oldest(self) -> SymmetricKey:
+        """The one that has been there longest."""
+        return self._file.keys.oldest
+
+    def get(self, key_id: str) -> SymmetricKey | None:
+        """The key of this id. One that is not known may have come a moment ago: the file is looked at."""
+        return self._file.keys.get(key_id) or self._file.look().get(key_id)
 
 
 def load_ring(path: Path, setting: str) -> KeyRing:
     """Reads a ring. Raises SettingError naming `setting`, the settings field that gave the path."""
+    content = read(path, setting, _EXPECTED)
     try:
-        entries = json.loads(_read(path, setting, _RING))
-        keys = tuple(_entry(entry["id"], entry["key"]) for entry in entries)
-    except (ValueError, TypeError, KeyError):
-        raise _wrong(path, setting, _RING) from None
-    if not keys or len({key.id for key in keys}) < len(keys):
-        raise _wrong(path, setting, _RING)
+        keys = tuple(_key(entry) for entry in entries_of(content))
+    except ValueError as error:
+        raise wrong(path, setting, str(error), _EXPECTED) from None
+    problem = newest_first([key.id for key in keys], [key.active_from for key in keys])
+    if problem:
+        raise wrong(path, setting, problem, _EXPECTED)
     return KeyRing(keys)
 
 
-def _entry(key_id: str, hexadecimal: str) -> SymmetricKey:
-    key = SymmetricKey(key_id, bytes.fromhex(hexadecimal))
-    if not _ID.fullmatch(key.id) or not 32 <= len(key.secret) <= 64:
-        raise ValueError(key_id)
-    return key
-
-
-def load_single(path: Path, setting: str) -> KeyRing:
-    """As `load_ring`, for a ring whose key must never change because it is part of stored ids."""
-    ring = load_ring(path, setting)
-    if len(ring.keys) != 1:
-        raise _wrong(path, setting, f"{_RING}; exactly one key, as ids made with it are stored")
-    return ring
-
-
-def load_signing_key(path: Path, setting: str) -> SigningKey:
-    """Reads an Ed25519 private key. Raises SettingError naming `setting`."""
-    pem = _read(path, setting, _PEM)
+def entries_of(content: bytes) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list. Raises ValueError that says what is wrong, without the content."""
     try:
-        private = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
-        raise _wrong(path, setting, _PEM) from None
-    if not isinstance(private, Ed25519PrivateKey):
-        raise _wrong(path, setting, _PEM)
-    public = private.public_key().public_bytes_raw()
-    return SigningKey(key_id_of(public), public, private)
+        entries = json.loads(content)
+    except (ValueError, RecursionError):
+        # The error of the library quotes what it read.
+        raise ValueError("there is no JSON") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("there is no list of objects")
+    return entries
 
 
-def key_id_of(public: bytes) -> str:
-    """The id of an Ed25519 public key of 32 bytes."""
-    return hashlib.sha256(public).hexdigest()[:8]
-
-
-def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether `signature` is of this message by the owner of `public`."""
+def _key(entry: Mapping[str, Any]) -> SymmetricKey:
+    key_id, text = sound_id(entry), entry.get("key")
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _read(path: Path, setting: str, expected: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or "not readable"
-        raise SettingError(variable_of(setting), f"{str(path)!r} ({reason})", expected) from None
-
-
-def _wrong(path: Path, setting: str, expected: str) -> SettingError:
-    return SettingError(variable_of(setting), f"{str(path)!r}, whose content does not fit", expected)
+        secret = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        secret = b""
+    if not _LEAST_BYTES <= len(secret) <= _MOST_BYTES:
+        raise ValueError(f"`key` of {key_id} is not {_LEAST_BYTES} to {_MOST_BYTES} bytes in hexadecimal")
+    return SymmetricKey(key_id, secret, moment(entry, "active_from") or 0.0, moment(entry, "made_at"))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from services.kit.errors import Refusal
+from services.kit.identity import Person
 
 
 class StreamsPerBuyer:
@@ -12,15 +13,15 @@ class StreamsPerBuyer:
     def __init__(self, most: int) -> None:
         """`most` streams of one buyer may be open at once."""
         self._most = most
-        self._open: dict[str, int] = {}
+        self._open: dict[Person, int] = {}
 
     def __len__(self) -> int:
         """How many buyers have a stream open."""
         return len(self._open)
 
     @contextmanager
-    def one_more(self, buyer: str) -> Iterator[None]:
-        """A stream of the buyer (their internal id) for the block. Raises Refusal STREAM_LIMIT."""
+    def one_more(self, buyer: Person) -> Iterator[None]:
+        """A stream of the buyer for the block. Raises Refusal STREAM_LIMIT."""
         count = self._open.get(buyer, 0)
         if count >= self._most:
             raise Refusal("STREAM_LIMIT", limit=self._most)

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from services.kit import metrics, tracing
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
-from services.kit.keys import load_single
+from services.kit.keys import LiveRing
 from services.kit.logs import get_logger
 from services.kit.settings import CommonSettings, SettingError, exit_for, variable_of
 
@@ -52,7 +52,7 @@ class Server:
 
         Raises SettingError for a buyers' key file that cannot be used.
         """
-        keys = load_single(settings.buyer_hash_key_file, "buyer_hash_key_file")
+        keys = LiveRing(settings.buyer_hash_key_file, "buyer_hash_key_file")
         verifier = Verifier(
             settings.jwks_url,
             settings.oidc_issuer,

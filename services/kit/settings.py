@@ -78,7 +78,9 @@ class CommonSettings:
     )
     audience: str = setting("catraca", "`aud` of every bearer token.")
     buyer_hash_key_file: Path = setting(
-        REQUIRED, "JSON list with the one key that buyers' ids are made with; the same in every service."
+        REQUIRED,
+        "JSON list of the keys that buyers' ids are made with, newest first; the same in every service, and "
+        "read again when the file changes. A sale keeps the key that was newest when it was defined.",
     )
     service_token_file: Path = setting(
         REQUIRED, "The bearer token this service calls others with; read again when the file changes."

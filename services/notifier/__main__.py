@@ -1,14 +1,11 @@
 """Starts the notifier: `python -m services.notifier`."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
 
 from catraca.notifier.v1 import notifier_pb2_grpc
 
 from services.kit import logs, server
 from services.kit.definitions import Definitions
-from services.kit.errors import Refusal
 from services.kit.settings import load_or_exit
 from services.kit.streams import connect_nats, declare
 from services.kit.tasks import stop
@@ -39,7 +36,7 @@ async def main(settings: Settings) -> None:
         reader = SnapshotReader(
             Snapshots(nc), news, buyers_per_read=settings.buyers_per_read, retry_s=settings.read_retry_s
         )
-        servicer = NotifierServicer(settings, streams, reader, _must_exist(definitions))
+        servicer = NotifierServicer(settings, streams, reader, definitions.find)
         service = (notifier_pb2_grpc.add_NotifierServiceServicer_to_server, servicer, SERVICE)
         async with asyncio.TaskGroup() as tasks:
             workers = [tasks.create_task(follow(news, streams)), tasks.create_task(reader.run())]
@@ -47,17 +44,6 @@ async def main(settings: Settings) -> None:
             await stop(*workers)
     await definitions.close()
     await nc.close()
-
-
-def _must_exist(definitions: Definitions) -> Callable[[str], Awaitable[None]]:
-    async def must_exist(sale: str) -> None:
-        with contextlib.suppress(Refusal):
-            definitions.get(sale)
-            return
-        # Perhaps it was defined a moment ago and the news of it is still on its way.
-        await definitions.latest(sale)
-
-    return must_exist
 
 
 if __name__ == "__main__":

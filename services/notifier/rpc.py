@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc.aio
 from catraca.events.v1 import events_pb2
 from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+from catraca.sale.v1.sale_pb2 import Sale
 from google.protobuf.message import DecodeError
 
 from services.kit import tracing
+from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_for, buyer_of, caller
 from services.kit.logs import get_logger
@@ -25,31 +27,30 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 log = get_logger(__name__)
 
-SaleCheck = Callable[[str], Awaitable[None]]
+SaleOf = Callable[[str], Awaitable[Definition]]
 Context = grpc.aio.ServicerContext[object, object]
 
 
 class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
     """Two ways to be told: a buyer's own orders, or those of many of a BFF's buyers."""
 
-    def __init__(
-        self, settings: Settings, streams: Streams, reader: SnapshotReader, must_exist: SaleCheck
-    ) -> None:
+    def __init__(self, settings: Settings, streams: Streams, reader: SnapshotReader, sale_of: SaleOf) -> None:
+        """`sale_of` answers a sale's definition and raises Refusal where there is none."""
         self._settings = settings
         self._streams = streams
         self._reader = reader
-        self._must_exist = must_exist
+        self._sale_of = sale_of
         self._per_buyer = StreamsPerBuyer(settings.streams_per_buyer)
 
     async def Subscribe(
         self, request: notifier_pb2.SubscribeRequest, context: Context
     ) -> AsyncIterator[notifier_pb2.SubscribeResponse]:
         buyer = buyer_of(context)
-        await self._check_sale(request.sale)
-        with self._per_buyer.one_more(buyer.id):
+        sale = await self._sale(request.sale)
+        with self._per_buyer.one_more(buyer.person):
             stream = self._streams.open()
             try:
-                self._streams.add(stream, buyer_key(request.sale, buyer.id))
+                self._streams.add(stream, buyer_key(sale.sale, buyer.id_in(sale)))
                 async for batch in self._batches(stream, at_most=1):
                     yield _one_buyers(batch)
             finally:
@@ -97,15 +98,16 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
         """Adds and drops until the BFF has nothing more to say; what is wrong ends the stream."""
         try:
             async for request in requests:
-                await self._check_sale(request.sale)
-                self._change(bff, stream, request)
+                self._change(bff, stream, await self._sale(request.sale), request)
                 stream.wake()
                 # A client that sends without pause must not keep the other streams waiting.
                 await asyncio.sleep(0)
         except Exception as error:
             stream.end(error)
 
-    def _change(self, bff: Caller, stream: OpenStream, request: notifier_pb2.SubscribeManyRequest) -> None:
+    def _change(
+        self, bff: Caller, stream: OpenStream, sale: Sale, request: notifier_pb2.SubscribeManyRequest
+    ) -> None:
         for field, subjects in (("drop", request.drop), ("add", request.add)):
             if len(subjects) > self._settings.max_buyers_per_message:
                 limit = self._settings.max_buyers_per_message
@@ -113,16 +115,16 @@ class NotifierServicer(notifier_pb2_grpc.NotifierServiceServicer):
                     "INVALID_FIELD", field=field, expected=f"at most {limit} subjects in one message"
                 )
         for subject in request.drop:
-            self._streams.drop(stream, buyer_key(request.sale, buyer_for(bff, subject).id))
+            self._streams.drop(stream, buyer_key(sale.sale, buyer_for(bff, subject).id_in(sale)))
         for subject in request.add:
-            self._streams.add(stream, buyer_key(request.sale, buyer_for(bff, subject).id), subject)
+            self._streams.add(stream, buyer_key(sale.sale, buyer_for(bff, subject).id_in(sale)), subject)
         if len(stream.mailbox.subjects) > self._settings.max_buyers_per_stream:
             raise too_many("buyers_per_stream", self._settings.max_buyers_per_stream)
 
-    async def _check_sale(self, sale: str) -> None:
+    async def _sale(self, sale: str) -> Sale:
         if not LABEL.fullmatch(sale):
             raise Refusal("INVALID_FIELD", field="sale", expected="a sale's id: a DNS label")
-        await self._must_exist(sale)
+        return (await self._sale_of(sale)).sale
 
 
 def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:

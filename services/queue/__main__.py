@@ -14,10 +14,10 @@ from services.kit import redis as kit_redis
 from services.kit.channels import Channels
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epochs
-from services.kit.errors import Refusal
 from services.kit.http import listening
-from services.kit.keys import load_ring, load_signing_key
+from services.kit.keys import LiveRing
 from services.kit.settings import load_or_exit
+from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, declare
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
@@ -41,6 +41,7 @@ from services.queue.workers.stock import StockNews
 NAME = "queue"
 SERVICE = "catraca.queue.v1.QueueService"
 SALE_SERVICE = "catraca.sale.v1.SaleService"
+PUBLIC = {f"/{SERVICE}/GetReceiptKeys"}
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ class Parts:
 def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
     """Puts the parts together; nothing runs yet."""
     receipt_key = settings.receipt_key_file
-    admission_keys = load_ring(settings.admission_key_file, "admission_key_file")
-    signing_key = load_signing_key(receipt_key, "receipt_key_file") if receipt_key else None
+    admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
+    buyer_keys = LiveRing(settings.buyer_hash_key_file, "buyer_hash_key_file")
+    receipt_keys = LiveSigningRing(receipt_key, "receipt_key_file") if receipt_key else None
     definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
     cache = EpochCache(epochs)
     store = LineStore(redis, cache, settings.rejoin_pause_s)
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
-    line = Line(store, ledger, Receipts(signing_key, seeds.salt), admission_keys, definitions.active)
+    line = Line(store, ledger, Receipts(receipt_keys, seeds.salt), admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
     pace = Pace(settings.lease_ttl_ms, settings.call_poll_ms / 1000, settings.call_batch)
@@ -79,10 +81,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
             part.forget(sale)
 
     async def sale_of(sale: str) -> Definition:
-        with contextlib.suppress(Refusal):
-            return definitions.active(sale)
-        # Perhaps it was defined a moment ago and the news of it is still on its way.
-        await definitions.latest(sale)
+        await definitions.find(sale)
         return definitions.active(sale)
 
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
@@ -95,8 +94,9 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         load_queue=loader.load,
         drop_queue=loader.drop,
         now_ms=store.now_ms,
+        buyer_key_id=lambda: buyer_keys.newest.id,
     )
-    servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
+    servicer = QueueServicer(settings, line, unary, hubs, store, sale_of, receipt_keys)
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
     return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk), reading)
@@ -128,7 +128,7 @@ async def main(settings: Settings) -> None:
                 page = parts.public.application()
                 await stack.enter_async_context(listening(page, settings.standing_listen, "standing_listen"))
             stack.enter_context(metrics.read_before_scrape(parts.reading))
-            await server.serve(NAME, settings, services, on_drain=on_drain)
+            await server.serve(NAME, settings, services, public=PUBLIC, on_drain=on_drain)
     finally:
         await parts.hubs.close()
         await parts.loader.close()

@@ -15,10 +15,13 @@ class Settings(CommonSettings):
     checkout_target: str = setting(REQUIRED, "host:port of checkout's gRPC: asked before a sale is archived.")
     admission_key_file: Path = setting(
         REQUIRED,
-        "JSON list of the keys that admissions are made with, newest first, as inventory has it.",
+        "JSON list of the keys that admissions are made with, newest first, as inventory has it; read again "
+        "when the file changes.",
     )
     receipt_key_file: Path | None = setting(
-        None, "PEM file with the Ed25519 key that join receipts are signed with; without it there are none."
+        None,
+        "JSON list of the Ed25519 keys that join receipts are signed with, newest first, read again when the "
+        "file changes; without it there are none.",
     )
     lease_ttl_ms: int = setting(
         3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000

@@ -10,7 +10,7 @@ from services.kit import admission
 from services.kit.buyers import short_hash, to_text
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
-from services.kit.keys import KeyRing
+from services.kit.keys import Ring
 from services.queue import rules
 from services.queue.draw import Permutation
 from services.queue.ledger import Ledger
@@ -51,7 +51,7 @@ class Line:
         store: LineStore,
         ledger: Ledger,
         receipts: Receipts,
-        admission_keys: KeyRing,
+        admission_keys: Ring,
         definition_of: Callable[[str], Definition],
     ) -> None:
         """`definition_of` raises Refusal for a sale that is unknown or archived."""

@@ -4,25 +4,25 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from catraca.queue.v1 import queue_pb2
 
-from services.kit.keys import SigningKey
+from services.kit.signing import SigningKeys
 from services.queue.draw import salted_id
 
 SaltOf = Callable[[str], Awaitable[bytes]]
 
 
 class Receipts:
-    """Signs what a batch of joins came to; without a key there are no receipts."""
+    """Signs what a batch of joins came to; without keys there are no receipts."""
 
-    def __init__(self, key: SigningKey | None, salt_of: SaltOf) -> None:
+    def __init__(self, keys: SigningKeys | None, salt_of: SaltOf) -> None:
         """`salt_of` gives a sale's salt, the one of the draw's tree."""
-        self._key = key
+        self._keys = keys
         self._salt_of = salt_of
 
     async def sign(
         self, sale: str, joined: Sequence[tuple[bytes, int]], at_ms: int
     ) -> queue_pb2.Receipt | None:
         """The receipt of (buyer, index) in the batch's order."""
-        if self._key is None or not joined:
+        if self._keys is None or not joined:
             return None
         salt = await self._salt_of(sale)
         body = queue_pb2.ReceiptBody(sale=sale, signed_at_ms=at_ms)
@@ -30,4 +30,5 @@ class Receipts:
         for buyer, index in joined:
             add(salted_buyer=salted_id(salt, buyer), index=index)
         serialized = body.SerializeToString()
-        return queue_pb2.Receipt(body=serialized, signature=self._key.sign(serialized), key_id=self._key.id)
+        key = self._keys.signing
+        return queue_pb2.Receipt(body=serialized, signature=key.sign(serialized), key_id=key.id)

@@ -7,10 +7,11 @@ from typing import Any
 
 from catraca.queue.v1 import queue_pb2
 
-from services.kit.buyers import to_raw
+from services.kit.buyers import to_raw, to_text
 from services.kit.errors import Refusal
-from services.kit.identity import buyer_of, caller
+from services.kit.identity import Buyer, buyer_of, caller
 from services.kit.per_buyer import StreamsPerBuyer
+from services.kit.signing import SigningKeys
 from services.queue.config import Settings
 from services.queue.line import Line
 from services.queue.messages import draw_message, fill_place, standing_message
@@ -30,20 +31,31 @@ class QueueServicer(ManyMethods):
     """Translates; what happens is decided in line, rules and the scripts."""
 
     def __init__(
-        self, settings: Settings, line: Line, unary: Unary, hubs: Hubs, store: LineStore, sale_of: SaleOf
+        self,
+        settings: Settings,
+        line: Line,
+        unary: Unary,
+        hubs: Hubs,
+        store: LineStore,
+        sale_of: SaleOf,
+        receipt_keys: SigningKeys | None,
     ) -> None:
-        """`sale_of` answers a sale's definition and raises Refusal where there is none, or none any more."""
+        """`sale_of` answers a sale's definition and raises Refusal where there is none, or none any more.
+
+        Without `receipt_keys` there are no receipts.
+        """
         super().__init__(line, sale_of)
         self._settings = settings
         self._unary = unary
         self._hubs = hubs
         self._store = store
         self._streams = StreamsPerBuyer(settings.streams_per_buyer)
+        self._receipt_keys = receipt_keys
 
     async def Join(self, request: queue_pb2.JoinRequest, context: Context) -> queue_pb2.JoinResponse:
         """Takes a place."""
-        buyer = to_raw(buyer_of(context).id)
-        await self._with_line(request.sale)
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
         seen = await self._unary.join(request.sale, buyer)
         response = queue_pb2.JoinResponse(receipt=seen.receipt)
         fill_place(response.place, seen.view)
@@ -53,24 +65,24 @@ class QueueServicer(ManyMethods):
         self, request: queue_pb2.GetPlaceRequest, context: Context
     ) -> queue_pb2.GetPlaceResponse:
         """Reads the caller's place."""
-        buyer = to_raw(buyer_of(context).id)
-        await self._with_line(request.sale)
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
         response = queue_pb2.GetPlaceResponse()
         fill_place(response.place, (await self._unary.read(request.sale, buyer)).view)
         return response
 
     async def Enter(self, request: queue_pb2.EnterRequest, context: Context) -> queue_pb2.EnterResponse:
         """Trades a turn for an admission."""
-        buyer = to_raw(buyer_of(context).id)
-        await self._with_line(request.sale)
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
         return queue_pb2.EnterResponse(admission=await self._unary.enter(request.sale, buyer))
 
     async def Leave(self, request: queue_pb2.LeaveRequest, context: Context) -> queue_pb2.LeaveResponse:
         """Gives the place up."""
-        buyer = buyer_of(context)
-        await self._with_line(request.sale)
-        seen = await self._unary.leave(request.sale, to_raw(buyer.id))
-        self._hubs.touch(request.sale, buyer.id)
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
+        seen = await self._unary.leave(request.sale, buyer)
+        self._hubs.touch(request.sale, to_text(buyer))
         response = queue_pb2.LeaveResponse()
         fill_place(response.place, seen.view)
         return response
@@ -82,15 +94,22 @@ class QueueServicer(ManyMethods):
         facts = await self._store.facts(request.sale, definition.sale.draw_commitment)
         return queue_pb2.GetDrawResponse(draw=draw_message(facts))
 
+    async def GetReceiptKeys(
+        self, request: queue_pb2.GetReceiptKeysRequest, context: Context
+    ) -> queue_pb2.GetReceiptKeysResponse:
+        """Reads the public keys that receipts verify with."""
+        published = self._receipt_keys.published() if self._receipt_keys is not None else []
+        return queue_pb2.GetReceiptKeysResponse(keys=published)
+
     async def Watch(
         self, request: queue_pb2.WatchRequest, context: Context
     ) -> AsyncIterator[queue_pb2.WatchResponse]:
         """Streams the caller's place."""
-        buyer = buyer_of(context)
-        await self._with_line(request.sale)
-        async with self._watching(request.sale, buyer.id) as hub:
-            seen = await self._unary.read(request.sale, to_raw(buyer.id))
-            watcher = Watcher(buyer.id, seen.view.entry, seen.view.turn)
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
+        async with self._watching(request.sale, who) as hub:
+            seen = await self._unary.read(request.sale, buyer)
+            watcher = Watcher(to_text(buyer), seen.view.entry, seen.view.turn)
             hub.watchers.add(watcher, hub.standing)
             try:
                 async for view, standing, beat in self._steps(hub, watcher):
@@ -101,9 +120,9 @@ class QueueServicer(ManyMethods):
                 hub.watchers.remove(watcher)
 
     @contextlib.asynccontextmanager
-    async def _watching(self, sale: str, buyer: str) -> AsyncIterator[Hub]:
+    async def _watching(self, sale: str, buyer: Buyer) -> AsyncIterator[Hub]:
         """The sale's hub for one more stream of a buyer. Raises STREAM_LIMIT."""
-        with self._streams.one_more(buyer):
+        with self._streams.one_more(buyer.person):
             async with self._hubs.watching(sale) as hub:
                 yield hub
 
@@ -144,7 +163,7 @@ class QueueServicer(ManyMethods):
         await self._with_line(request.sale)
         # Who has no more than a buyer's token is one of many; the others are few, and watch for many.
         if who.roles.isdisjoint(FEW):
-            watching = self._watching(request.sale, buyer_of(context).id)
+            watching = self._watching(request.sale, buyer_of(context))
         else:
             watching = self._hubs.watching(request.sale)
         async with watching as hub:

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Any, TypeVar
 
 from catraca.queue.v1 import queue_pb2, queue_pb2_grpc
+from catraca.sale.v1.sale_pb2 import Sale
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from services.kit import metrics
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
-from services.kit.identity import Caller, caller, raw_buyer_for
+from services.kit.identity import Caller, buyer_key, caller, raw_buyer_for
 from services.queue import rules
 from services.queue.line import BUYERS_PER_RUN, Line, View
 from services.queue.messages import fill_place
@@ -47,8 +48,8 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
         who = _bff(context)
         async for request in requests:
             _check_count("items", len(request.items), ITEMS_PER_MESSAGE)
-            await self._with_line(request.sale)
-            batch = _Batch(who, [item.subject for item in request.items])
+            sale = (await self._with_line(request.sale)).sale
+            batch = _Batch(who, sale, [item.subject for item in request.items])
             response = queue_pb2.JoinManyResponse()
             if batch.buyers:
                 joins = await self._line.join(request.sale, batch.buyers)
@@ -65,8 +66,8 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
         """Reads the places of a BFF's buyers."""
         who = _bff(context)
         _check_count("subjects", len(request.subjects), SUBJECTS_PER_READ)
-        await self._with_line(request.sale)
-        batch = _Batch(who, request.subjects)
+        sale = (await self._with_line(request.sale)).sale
+        batch = _Batch(who, sale, request.subjects)
         views: list[View] = []
         for start in range(0, len(batch.buyers), BUYERS_PER_RUN):
             answers = await self._line.read(request.sale, batch.buyers[start : start + BUYERS_PER_RUN])
@@ -82,8 +83,8 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
         who = _bff(context)
         async for request in requests:
             _check_count("subjects", len(request.subjects), ITEMS_PER_MESSAGE)
-            await self._with_line(request.sale)
-            batch = _Batch(who, request.subjects)
+            sale = (await self._with_line(request.sale)).sale
+            batch = _Batch(who, sale, request.subjects)
             found = await self._line.enter(request.sale, batch.buyers) if batch.buyers else []
             response = queue_pb2.EnterManyResponse()
             for admission in batch.merged(found):
@@ -99,13 +100,14 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
 class _Batch:
     """The buyers of one message: those that can be asked for, and the refusals of the others."""
 
-    def __init__(self, who: Caller, subjects: Sequence[str]) -> None:
+    def __init__(self, who: Caller, sale: Sale, subjects: Sequence[str]) -> None:
         self.buyers: list[bytes] = []
         self._refused: dict[int, Refusal] = {}
         self._size = len(subjects)
+        key = buyer_key(who.keys, sale)
         for position, subject in enumerate(subjects):
             try:
-                self.buyers.append(raw_buyer_for(who, subject))
+                self.buyers.append(raw_buyer_for(who, subject, key))
             except Refusal as refusal:
                 self._refused[position] = refusal
 

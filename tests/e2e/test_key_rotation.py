@@ -34,7 +34,8 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 
 async def rotate(house: House, *options: str) -> None:
     """As an operator does it."""
-    command = [sys.executable, "-m", "local.cli", "keys", "rotate", "--data", str(house.stack.data), *options]
+    arguments = ["keys", "rotate", "issuer", "--data", str(house.stack.data), *options]
+    command = [sys.executable, "-m", "local.cli", *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
     assert process.returncode == 0, said

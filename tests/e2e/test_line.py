@@ -1,7 +1,6 @@
 """The line over gRPC: batches of a BFF, receipts, streams and how they end, turns that lapse, bad input."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from catraca.sale.v1 import sale_pb2 as sale
 
 from local.client import Buyer, answered, bearer, item, streamed
 from services.kit.errors import Refusal
-from services.kit.keys import load_signing_key, verifies
+from services.kit.signing import verifies
 from services.queue.draw import Permutation, draw_key
 
 PATIENCE_S = 20.0
@@ -101,13 +100,13 @@ async def test_receipts_prove_the_joins_of_the_draw(house: Any) -> None:
     metadata = bearer(bff.token, buyer="d")
     single = await answered(house.at.queue.Join(request, metadata=metadata))
 
-    key = load_signing_key(Path(house.running.keys["receipt"]), "receipt_key_file")
+    (key,) = (await house.at.queue.GetReceiptKeys(queue.GetReceiptKeysRequest())).keys
     for receipt, indexes in ((batch.receipt, [0, 1, 2]), (single.receipt, [3])):
         body = queue.ReceiptBody.FromString(receipt.body)
         assert body.sale == name
         assert [entry.index for entry in body.entries] == indexes
-        assert receipt.key_id == key.id
-        assert verifies(key.public, receipt.signature, receipt.body)
+        assert receipt.key_id == key.key_id
+        assert verifies(key.ed25519_public_key, receipt.signature, receipt.body)
 
 
 async def test_the_draw_is_published_step_by_step(house: Any) -> None:

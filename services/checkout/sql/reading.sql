@@ -16,6 +16,11 @@ select order_id, accepted_at_ms from orders.orders
 where buyer = $1 and sale = $2 and (accepted_at_ms, order_id) < ($3, $4)
 order by accepted_at_ms desc, order_id desc limit $5;
 
+-- name: id_in_sale
+-- Under which of their ids a subject has orders of a sale: a sale knows each buyer by one.
+select o.buyer from buyers.buyers b join orders.orders o using (buyer)
+where b.namespace = $2 and b.subject = $3 and o.sale = $1 limit 1;
+
 -- name: count_orders
 -- How many orders a sale has by state, and how many of them still owe something to the ledger or the provider.
 select

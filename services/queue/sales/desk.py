@@ -48,9 +48,11 @@ class Desk:
         load_queue: Callable[[str, int], Awaitable[None]],
         drop_queue: Callable[[str], Awaitable[None]],
         now_ms: Callable[[], Awaitable[int]],
+        buyer_key_id: Callable[[], str],
     ) -> None:
         """`load_queue(sale, revision)` returns once the line's store holds the revision; `drop_queue(sale)`
-        frees its keys; `now_ms()` is the store's clock, the only one that decides phases.
+        frees its keys; `now_ms()` is the store's clock, the only one that decides phases; `buyer_key_id()` is
+        the key that a new sale's buyers are hashed with.
         """
         self._known = known
         self._store = store
@@ -60,6 +62,7 @@ class Desk:
         self._load_queue = load_queue
         self._drop_queue = drop_queue
         self._now_ms = now_ms
+        self._buyer_key_id = buyer_key_id
 
     async def define(
         self, sale_id: str, spec: SaleSpec, revision: int, *, dry_run: bool = False
@@ -73,7 +76,7 @@ class Desk:
         for _ in range(TRIES):
             now_ms = await self._now_ms()
             before = await self._latest(sale_id)
-            after = _merged(sale_id, before, spec, now_ms)
+            after = self._merged(sale_id, before, spec, now_ms)
             changed = before is None or after.spec != before.sale.spec
             if changed:
                 _admit(before, after, revision, now_ms)
@@ -171,6 +174,13 @@ class Desk:
                 raise
             return None
 
+    def _merged(self, sale_id: str, before: Definition | None, spec: SaleSpec, now_ms: int) -> Sale:
+        if before is None:
+            return rules.created(sale_id, spec, now_ms, self._buyer_key_id())
+        if before.archived:
+            raise Refusal("SALE_ARCHIVED", sale=sale_id)
+        return rules.changed(before.sale, spec)
+
     async def _counts(self, sale: Sale) -> SaleCounts | None:
         return None if sale.phase == SALE_PHASE_ARCHIVED else await self._inventory.counts(sale.sale)
 
@@ -200,14 +210,6 @@ def _invalid(problems: Sequence[tuple[str, str]]) -> Refusal:
     told = [f"{path}: {problem}" for path, problem in problems[:PROBLEMS_TOLD]]
     path, problem = problems[0]
     return Refusal("DEFINITION_INVALID", "; ".join(told), path=path, problem=problem)
-
-
-def _merged(sale_id: str, before: Definition | None, spec: SaleSpec, now_ms: int) -> Sale:
-    if before is None:
-        return rules.created(sale_id, spec, now_ms)
-    if before.archived:
-        raise Refusal("SALE_ARCHIVED", sale=sale_id)
-    return rules.changed(before.sale, spec)
 
 
 def _admit(before: Definition | None, after: Sale, revision: int, now_ms: int) -> None:

@@ -74,16 +74,16 @@ def complete(spec: SaleSpec, created_ms: int) -> SaleSpec:
     return complete
 
 
-def created(sale_id: str, spec: SaleSpec, now_ms: int) -> Sale:
-    """A sale that did not exist before."""
-    sale = Sale(sale=sale_id, spec=complete(spec, now_ms))
+def created(sale_id: str, spec: SaleSpec, now_ms: int, buyer_key_id: str) -> Sale:
+    """A sale that did not exist before, bound for good to the key that its buyers are hashed with."""
+    sale = Sale(sale=sale_id, spec=complete(spec, now_ms), buyer_key_id=buyer_key_id)
     sale.created_at.FromMilliseconds(now_ms)
     return sale
 
 
 def changed(sale: Sale, spec: SaleSpec) -> Sale:
     """The same sale under another spec; what the definition does not say stays."""
-    merged = Sale(sale=sale.sale, draw_commitment=sale.draw_commitment)
+    merged = Sale(sale=sale.sale, draw_commitment=sale.draw_commitment, buyer_key_id=sale.buyer_key_id)
     merged.created_at.CopyFrom(sale.created_at)
     merged.spec.CopyFrom(complete(spec, sale.created_at.ToMilliseconds()))
     return merged

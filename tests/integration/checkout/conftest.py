@@ -10,23 +10,23 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from local.private import ed25519_key, symmetric_keys, write_private
+from local.private import signing_keys, symmetric_keys, write_private
 from local.servers.nats import Nats
 from local.servers.redis import Redis
 from services.checkout.store import Store
 from services.inventory.__main__ import Inventory
 from services.inventory.config import InventorySettings
-from services.kit.keys import SigningKey, load_signing_key
 from services.kit.redis import connect
+from services.kit.signing import SigningRing, load_signing_ring
 from services.kit.streams import connect_nats, declare
 from tests.integration.checkout.ledgers import InventoryLedger, MemoryLedger
 from tests.integration.checkout.shop import Sandbox, Shop, Tuning, sale_without_line
 
 
 @pytest.fixture(scope="session")
-def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+def key(tmp_path_factory: pytest.TempPathFactory) -> SigningRing:
     """What tickets are signed with."""
-    return load_signing_key(ed25519_key(tmp_path_factory.mktemp("keys") / "ticket.pem"), "ticket_key_file")
+    return load_signing_ring(signing_keys(tmp_path_factory.mktemp("keys") / "ticket.json"), "ticket_key_file")
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ ShopOf = Callable[..., Awaitable[Shop]]
 
 
 @pytest.fixture
-def shop_of(sale_id: str, nats: Client, migrated: str, sandbox: Sandbox, key: SigningKey) -> ShopOf:
+def shop_of(sale_id: str, nats: Client, migrated: str, sandbox: Sandbox, key: SigningRing) -> ShopOf:
     """Defines the test's sale and gives a shop for it, with the ledger in memory."""
 
     async def make(*, tuning: Tuning | None = None, sandbox: Sandbox = sandbox, **spec: Any) -> Shop:

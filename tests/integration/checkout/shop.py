@@ -35,10 +35,10 @@ from services.checkout.workers import intake as intake_worker
 from services.checkout.workers import resume
 from services.checkout.workers.intake import IntakeWorker
 from services.checkout.workers.relay import Relay
-from services.kit.buyers import short_hash
 from services.kit.definitions import Definitions
 from services.kit.identity import Buyer
-from services.kit.keys import KeyRing, SigningKey
+from services.kit.keys import KeyRing, SymmetricKey
+from services.kit.signing import SigningRing
 from services.kit.streams import consume, read_all
 from services.kit.tasks import stop
 
@@ -125,9 +125,17 @@ def sale_without_line(
     return sale_pb2.Sale(sale=sale, spec=spec, revision=1)
 
 
+KEYS = KeyRing((SymmetricKey("k1", b"k" * 32),))
+
+
 def buyer(subject: str) -> Buyer:
     """Someone who buys."""
-    return Buyer("public", subject, short_hash("public", subject))
+    return Buyer("public", subject, KEYS)
+
+
+def buyer_id(subject: str) -> str:
+    """Their internal id in every sale of these tests."""
+    return buyer(subject).id_in(sale_pb2.Sale())
 
 
 @dataclass
@@ -139,7 +147,7 @@ class Shop:
     nats: Client
     postgres_url: str
     sandbox: Sandbox
-    key: SigningKey
+    key: SigningRing
     tuning: Tuning = field(default_factory=Tuning)
 
     def another(self, **changes: Any) -> "Shop":
@@ -280,8 +288,8 @@ class Shop:
 
     async def order_under(self, key: str, subject: str = "ada") -> Order:
         """The order of a buyer's key, as it was taken in."""
-        order_id = order_id_of(self.sale.sale, buyer(subject).id, key)
-        asked = await self.intake.find(self.sale.sale, buyer(subject).id, order_id)
+        order_id = order_id_of(self.sale.sale, buyer_id(subject), key)
+        asked = await self.intake.find(self.sale.sale, buyer_id(subject), order_id)
         assert asked is not None
         return order_of(asked, "BRL")
 

@@ -19,7 +19,7 @@ from services.kit.errors import Refusal
 from services.kit.streams import read_all
 from tests.integration.checkout.conftest import ShopOf
 from tests.integration.checkout.ledgers import down
-from tests.integration.checkout.shop import Shop, Tuning, buyer
+from tests.integration.checkout.shop import Shop, Tuning, buyer, buyer_id
 
 AWAITING = OrderState.AWAITING_PAYMENT
 ENDS = (AWAITING, OrderState.REJECTED)
@@ -97,7 +97,7 @@ async def test_an_order_is_found_before_a_worker_saw_it(shop_of: ShopOf) -> None
 
         assert asked is not None
         assert (asked.order_id, asked.items[0].quantity) == (order.order_id, 2)
-        assert await shop.intake.find(order.sale, buyer("bob").id, order.order_id) is None
+        assert await shop.intake.find(order.sale, buyer_id("bob"), order.order_id) is None
 
 
 async def test_an_order_that_waited_too_long_is_told_so(shop_on: ShopOf) -> None:
@@ -157,8 +157,8 @@ async def test_the_process_takes_on_no_more_than_it_may(shop_of: ShopOf) -> None
 
 async def test_what_is_no_order_becomes_a_dead_letter(shop_of: ShopOf) -> None:
     async with (await shop_of()).open() as shop:
-        subject = rules.intake_subject(shop.sale.sale, buyer("ada").id, "a" * 26)
-        foreign = OrderIntake(sale=shop.sale.sale, buyer=buyer("bob").id, order_id="a" * 26)
+        subject = rules.intake_subject(shop.sale.sale, buyer_id("ada"), "a" * 26)
+        foreign = OrderIntake(sale=shop.sale.sale, buyer=buyer_id("bob"), order_id="a" * 26)
         for payload in (b"\xff\xff", foreign.SerializeToString()):
             await shop.js.publish(subject, payload)
         order = await shop.place()
@@ -194,7 +194,7 @@ async def test_an_order_that_no_row_can_hold_is_kept_as_a_dead_letter(shop_of: S
     async with (await shop_of()).open() as shop:
         asked = OrderIntake(
             sale=shop.sale.sale,
-            buyer=buyer("ada").id,
+            buyer=buyer_id("ada"),
             order_id="b" * 26,
             # Postgres takes no NUL in a text.
             idempotency_key="nul\x00",

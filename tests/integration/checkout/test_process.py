@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.parts import GrpcProcess
-from local.private import ed25519_key, symmetric_keys
+from local.private import signing_keys, symmetric_keys
 from local.servers import ports
 from local.servers.nats import Nats
 from tests.integration.checkout.shop import Sandbox
@@ -42,7 +42,7 @@ def checkout_on(tmp_path: Path, nats_server: Nats, sandbox: Sandbox) -> Iterator
             "CATRACA_BUYER_HASH_KEY_FILE": str(symmetric_keys(tmp_path / "buyers.json")),
             "CATRACA_ADMISSION_KEY_FILE": str(symmetric_keys(tmp_path / "admission.json")),
             "CATRACA_SERVICE_TOKEN_FILE": str(tmp_path / "token"),
-            "CATRACA_TICKET_KEY_FILE": str(ed25519_key(tmp_path / "ticket.pem")),
+            "CATRACA_TICKET_KEY_FILE": str(signing_keys(tmp_path / "ticket.json")),
             "CATRACA_INVENTORY_TARGET": "127.0.0.1:1",
             "CATRACA_WEBHOOK_LISTEN": f"127.0.0.1:{ports.reserve()}",
             "CATRACA_WEBHOOK_URL": "http://127.0.0.1:1",

@@ -12,11 +12,9 @@ from services.checkout.states import OrderState
 from services.checkout.tickets import verify_ticket
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, set_caller
-from services.kit.keys import KeyRing, SymmetricKey
 from tests.integration.checkout.conftest import ShopOf
-from tests.integration.checkout.shop import Shop, buyer
+from tests.integration.checkout.shop import KEYS, Shop, buyer
 
-KEYS = KeyRing((SymmetricKey("k1", b"k" * 32),))
 AWAITING = OrderState.AWAITING_PAYMENT
 CONTEXT = None
 

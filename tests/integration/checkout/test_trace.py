@@ -16,6 +16,7 @@ from catraca.checkout.v1 import checkout_pb2 as api
 from catraca.checkout.v1 import checkout_pb2_grpc
 from catraca.inventory.v1 import inventory_pb2 as ledger
 from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+from catraca.sale.v1.sale_pb2 import Sale
 from nats.aio.client import Client
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -28,9 +29,10 @@ from services.checkout.states import OrderState
 from services.inventory.__main__ import Inventory
 from services.kit import tracing
 from services.kit.channels import Channels
-from services.kit.keys import SigningKey
+from services.kit.definitions import Definition
 from services.kit.server import Server, Service
 from services.kit.settings import CommonSettings, load
+from services.kit.signing import SigningRing
 from services.kit.tasks import stop
 from services.notifier.config import Settings as NotifierSettings
 from services.notifier.rpc import NotifierServicer
@@ -98,8 +100,9 @@ async def serving(settings: CommonSettings, *services: Service) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def notifier(variables: Variables, nats: Client) -> AsyncIterator[str]:
-    async def exists(_: str) -> None:
+    async def exists(sale: str) -> Definition:
         """Every sale does."""
+        return Definition(Sale(sale=sale), 1)
 
     settings = load(NotifierSettings, variables)
     streams = Streams(max_streams=10, max_pending=100, max_orders=100)
@@ -163,7 +166,7 @@ async def test_an_order_is_one_trace_from_the_click_to_the_news(
     shop_of: ShopOf,
     nats: Client,
     inventory: Inventory,
-    key: SigningKey,
+    key: SigningRing,
 ) -> None:
     made = await shop_of()
     await inventory.definitions.latest(made.sale.sale)

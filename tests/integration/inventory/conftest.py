@@ -23,7 +23,7 @@ from local.servers.nats import Nats
 from local.servers.redis import Redis
 from services.kit import admission
 from services.kit.buyers import buyer_id
-from services.kit.keys import load_ring, load_single
+from services.kit.keys import load_ring
 from services.kit.redis import connect
 from services.kit.streams import connect_nats, declare, kv_subject, read_all
 from tests.integration.inventory.book import Book, definition
@@ -145,7 +145,7 @@ class Replicas:
 
     def buyer(self, subject: str) -> str:
         """The internal id of a subject."""
-        return buyer_id(load_single(self.key_file, "buyer_hash_key_file"), NAMESPACE, subject)
+        return buyer_id(load_ring(self.key_file, "buyer_hash_key_file").newest, NAMESPACE, subject)
 
     def admission(self, sale: str, subject: str, place: int) -> str:
         """An admission as the queue mints it."""

@@ -12,6 +12,7 @@ import redis.exceptions
 import structlog
 from catraca.queue.v1 import queue_pb2 as pb
 from catraca.queue.v1 import queue_pb2_grpc
+from catraca.sale.v1.sale_pb2 import Sale
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -64,7 +65,7 @@ class Line(queue_pb2_grpc.QueueServiceServicer):
 
     async def Leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveResponse:
         buyer = buyer_of(context)
-        return pb.LeaveResponse(place=pb.Place(index=len(buyer.id)))
+        return pb.LeaveResponse(place=pb.Place(index=len(buyer.id_in(Sale()))))
 
     async def WatchSale(
         self, request: pb.WatchSaleRequest, context: Any
@@ -84,7 +85,7 @@ class Line(queue_pb2_grpc.QueueServiceServicer):
     ) -> AsyncIterator[pb.JoinManyResponse]:
         async for request in requests:
             self._maybe_fail(request.sale)
-            ids = [buyer_for(caller(context), item.subject).id for item in request.items]
+            ids = [buyer_for(caller(context), item.subject).id_in(Sale()) for item in request.items]
             yield pb.JoinManyResponse(results=[pb.PlaceResult(refusal=each) for each in ids])
 
     async def GetDraw(self, request: pb.GetDrawRequest, context: Any) -> pb.GetDrawResponse:

@@ -21,7 +21,7 @@ from local.parts import GrpcProcess, HttpProcess
 from local.private import symmetric_keys, write_private
 from local.servers.nats import Nats
 from services.kit.buyers import buyer_id
-from services.kit.keys import load_single
+from services.kit.keys import load_ring
 from services.kit.streams import connect_nats, declare, kv_subject
 
 NAMESPACE = "shop"
@@ -196,7 +196,7 @@ class Notifiers:
         self.clients: list[Client] = []
 
     def buyer(self, subject: str) -> str:
-        return buyer_id(load_single(self.key_file, "buyer_hash_key_file"), NAMESPACE, subject)
+        return buyer_id(load_ring(self.key_file, "buyer_hash_key_file").newest, NAMESPACE, subject)
 
     async def start(self, **settings: object) -> GrpcProcess:
         """One more replica, serving."""

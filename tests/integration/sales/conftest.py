@@ -88,6 +88,7 @@ class Office:
         self.inventory = MemoryInventory()
         self.orders = MemoryOrders()
         self.clock = Clock(self.line)
+        self.buyer_key_id = "first"
         self.desk = Desk(
             self.definitions,
             SaleStore(js),
@@ -97,6 +98,7 @@ class Office:
             load_queue=self.loader.load,
             drop_queue=self.loader.drop,
             now_ms=self.clock.now_ms,
+            buyer_key_id=lambda: self.buyer_key_id,
         )
 
     async def spec(

@@ -32,6 +32,21 @@ async def test_a_new_sale_is_stored_loaded_and_committed_to(office: "Office", sa
     assert sale.draw_commitment == hashlib.sha256(seed).hexdigest()
 
 
+async def test_a_sale_keeps_the_key_of_its_buyers(office: "Office", sale_id: str) -> None:
+    spec = await office.spec()
+    first, _ = await office.desk.define(sale_id, spec, 0)
+    assert first.buyer_key_id == "first"
+    office.buyer_key_id = "second"
+    spec.sections[0].capacity += 1
+    changed, _ = await office.desk.define(sale_id, spec, 0)
+    assert changed.revision > first.revision
+    paused = await office.desk.pause(sale_id, True)
+    assert {each.buyer_key_id for each in (changed, paused)} == {"first"}
+    assert (await office.definitions.latest(sale_id)).sale.buyer_key_id == "first"
+    other, _ = await office.desk.define(f"{sale_id}-b", spec, 0)
+    assert other.buyer_key_id == "second"
+
+
 async def test_defining_the_same_again_changes_nothing_and_loads(office: "Office", sale_id: str) -> None:
     spec = await office.spec()
     spec.window.ClearField("lobby_opens_at")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local.private import ed25519_key
+from local.private import signing_keys
 from services.checkout.records import Order
 from services.checkout.states import OrderState
 from services.checkout.tickets import TicketInvalid, codes_of, verify_ticket
 from services.checkout.transitions import Steps
-from services.kit.keys import SigningKey, load_signing_key
+from services.kit.signing import SigningKey, load_signing_ring
 
 OrderIn = Callable[..., Order]
 
@@ -19,7 +19,7 @@ OrderIn = Callable[..., Order]
 @pytest.fixture
 def key(tmp_path: Path) -> SigningKey:
     """A key to sign with."""
-    return load_signing_key(ed25519_key(tmp_path / "ticket.pem"), "ticket_key_file")
+    return load_signing_ring(signing_keys(tmp_path / "ticket.json"), "ticket_key_file").signing
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_code_of_another_sale_is_refused(codes: list[str], key: SigningKey) ->
 
 
 def test_a_code_of_an_unknown_key_is_refused(codes: list[str], key: SigningKey, tmp_path: Path) -> None:
-    other = load_signing_key(ed25519_key(tmp_path / "other.pem"), "ticket_key_file")
+    other = load_signing_ring(signing_keys(tmp_path / "other.json"), "ticket_key_file").signing
     with pytest.raises(TicketInvalid, match="key"):
         verify_ticket(codes[0], {other.id: other.public})
     # Also if somebody lists their own key under our key's id.

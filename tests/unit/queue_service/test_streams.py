@@ -84,7 +84,7 @@ class Stream:
         }
         settings = Settings(**common, heartbeat_s=heartbeat_s)
         nothing = cast(Any, None)
-        servicer = QueueServicer(settings, nothing, cast(Any, self.unary), nothing, nothing, nothing)
+        servicer = QueueServicer(settings, nothing, cast(Any, self.unary), nothing, nothing, nothing, None)
         self.watcher = Watcher(BUYER, Entry(place, 0))
         self.hub.watchers.add(self.watcher, STANDING)
         self._steps: AsyncIterator[Any] = servicer._steps(cast(Any, self.hub), self.watcher)

@@ -41,7 +41,7 @@ def spec(kind: str = "Draw", *, lobby: bool = True) -> pb.SaleSpec:
 
 
 def sale(kind: str = "Draw") -> pb.Sale:
-    made = rules.created("show", spec(kind), CREATED)
+    made = rules.created("show", spec(kind), CREATED, "k1")
     if kind == "Draw":
         made.draw_commitment = "c" * 64
     return made
@@ -191,12 +191,12 @@ def test_archived_stays_archived() -> None:
     [("Draw", CREATED, CREATED), ("Draw", OPENS + 5, OPENS), ("None", CREATED, OPENS)],
 )
 def test_a_lobby_without_a_time(kind: str, created_ms: int, lobby_ms: int) -> None:
-    made = rules.created("show", spec(kind, lobby=False), created_ms)
+    made = rules.created("show", spec(kind, lobby=False), created_ms, "k1")
     assert made.spec.window.lobby_opens_at.ToMilliseconds() == lobby_ms
 
 
 def test_the_same_spec_again_is_the_same_sale() -> None:
-    before = rules.created("show", spec(lobby=False), CREATED)
+    before = rules.created("show", spec(lobby=False), CREATED, "k1")
     before.draw_commitment = "c"
     assert rules.changed(before, spec(lobby=False)) == before
 

@@ -23,66 +23,65 @@ _sym_db = _symbol_database.Default()
 
 
 from catraca.inventory.v1 import inventory_pb2 as catraca_dot_inventory_dot_v1_dot_inventory__pb2
+from catraca.keys.v1 import keys_pb2 as catraca_dot_keys_dot_v1_dot_keys__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"catraca/checkout/v1/checkout.proto\x12\x13\x63\x61traca.checkout.v1\x1a$catraca/inventory/v1/inventory.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x11PlaceOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12\x0f\n\x07hold_id\x18\x04 \x01(\t\x12\x11\n\tadmission\x18\x05 \x01(\t\"?\n\x12PlaceOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"1\n\x0fGetOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\"=\n\x10GetOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"H\n\x11ListOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x12\x43\x61ncelOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\"@\n\x13\x43\x61ncelOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"V\n\x12PlaceOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x32\n\x05items\x18\x02 \x03(\x0b\x32#.catraca.checkout.v1.PlaceOrderItem\"\x8d\x01\n\x0ePlaceOrderItem\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12\x0f\n\x07hold_id\x18\x04 \x01(\t\x12\x11\n\tadmission\x18\x05 \x01(\t\"H\n\x13PlaceOrdersResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .catraca.checkout.v1.OrderResult\"I\n\x0bOrderResult\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x16\n\x14GetTicketKeysRequest\"E\n\x15GetTicketKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.catraca.checkout.v1.TicketKey\"\"\n\x12\x43ountOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"T\n\x13\x43ountOrdersResponse\x12/\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1f.catraca.checkout.v1.OrderCount\x12\x0c\n\x04open\x18\x02 \x01(\x03\"K\n\nOrderCount\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.catraca.checkout.v1.OrderState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x9f\x05\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04sale\x18\x02 \x01(\t\x12\r\n\x05\x62uyer\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.catraca.checkout.v1.OrderState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x05\x12-\n\x05items\x18\x07 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12-\n\x05units\x18\x08 \x03(\x0b\x32\x1e.catraca.inventory.v1.HeldUnit\x12\x0e\n\x06\x61mount\x18\t \x01(\x03\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x34\n\x07payment\x18\x0b \x01(\x0b\x32#.catraca.checkout.v1.PaymentSession\x12,\n\x07tickets\x18\x0c \x03(\x0b\x32\x1b.catraca.checkout.v1.Ticket\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0f\n\x07hold_id\x18\x0e \x01(\t\x12\x12\n\x05place\x18\x14 \x01(\x03H\x00\x88\x01\x01\x12-\n\tjoined_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcalled_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07held_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_place\"\x84\x01\n\x0ePaymentSession\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12-\n\tpay_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65\x63lines\x18\x05 \x01(\x05\"\xab\x01\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\x0f\n\x07section\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\x05\x12\x13\n\x0bticket_type\x18\x04 \x01(\t\x12\r\n\x05price\x18\x05 \x01(\x03\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .catraca.checkout.v1.TicketState\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0c\n\x04seat\x18\x08 \x01(\t\"\xa9\x01\n\x0cTicketClaims\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x11\n\tticket_id\x18\x02 \x01(\t\x12\x0f\n\x07section\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\x05\x12\x13\n\x0bticket_type\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\t\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x08 \x01(\x03\x12\x0c\n\x04seat\x18\t \x01(\t\"7\n\tTicketKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x1a\n\x12\x65\x64\x32\x35\x35\x31\x39_public_key\x18\x02 \x01(\x0c*\xd4\x02\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ORDER_STATE_ACCEPTED\x10\x01\x12\x14\n\x10ORDER_STATE_HELD\x10\x02\x12 \n\x1cORDER_STATE_AWAITING_PAYMENT\x10\x03\x12\x1a\n\x16ORDER_STATE_AUTHORIZED\x10\x04\x12\x19\n\x15ORDER_STATE_CAPTURING\x10\x05\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x06\x12\x18\n\x14ORDER_STATE_REJECTED\x10\x07\x12\x17\n\x13ORDER_STATE_EXPIRED\x10\x08\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\t\x12\x1e\n\x1aORDER_STATE_PAYMENT_FAILED\x10\n\x12\x17\n\x13ORDER_STATE_VOIDING\x10\x0b*Y\n\x0bTicketState\x12\x1c\n\x18TICKET_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TICKET_STATE_LIVE\x10\x01\x12\x15\n\x11TICKET_STATE_VOID\x10\x02\x32\xd5\x04\n\x0cOrderService\x12]\n\nPlaceOrder\x12&.catraca.checkout.v1.PlaceOrderRequest\x1a\'.catraca.checkout.v1.PlaceOrderResponse\x12W\n\x08GetOrder\x12$.catraca.checkout.v1.GetOrderRequest\x1a%.catraca.checkout.v1.GetOrderResponse\x12]\n\nListOrders\x12&.catraca.checkout.v1.ListOrdersRequest\x1a\'.catraca.checkout.v1.ListOrdersResponse\x12`\n\x0b\x43\x61ncelOrder\x12\'.catraca.checkout.v1.CancelOrderRequest\x1a(.catraca.checkout.v1.CancelOrderResponse\x12\x64\n\x0bPlaceOrders\x12\'.catraca.checkout.v1.PlaceOrdersRequest\x1a(.catraca.checkout.v1.PlaceOrdersResponse(\x01\x30\x01\x12\x66\n\rGetTicketKeys\x12).catraca.checkout.v1.GetTicketKeysRequest\x1a*.catraca.checkout.v1.GetTicketKeysResponse2u\n\x11SettlementService\x12`\n\x0b\x43ountOrders\x12\'.catraca.checkout.v1.CountOrdersRequest\x1a(.catraca.checkout.v1.CountOrdersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"catraca/checkout/v1/checkout.proto\x12\x13\x63\x61traca.checkout.v1\x1a$catraca/inventory/v1/inventory.proto\x1a\x1a\x63\x61traca/keys/v1/keys.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x11PlaceOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12\x0f\n\x07hold_id\x18\x04 \x01(\t\x12\x11\n\tadmission\x18\x05 \x01(\t\"?\n\x12PlaceOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"1\n\x0fGetOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\"=\n\x10GetOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"H\n\x11ListOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x12\x43\x61ncelOrderRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\"@\n\x13\x43\x61ncelOrderResponse\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\"V\n\x12PlaceOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x32\n\x05items\x18\x02 \x03(\x0b\x32#.catraca.checkout.v1.PlaceOrderItem\"\x8d\x01\n\x0ePlaceOrderItem\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12\x0f\n\x07hold_id\x18\x04 \x01(\t\x12\x11\n\tadmission\x18\x05 \x01(\t\"H\n\x13PlaceOrdersResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .catraca.checkout.v1.OrderResult\"I\n\x0bOrderResult\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x16\n\x14GetTicketKeysRequest\"A\n\x15GetTicketKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x1a.catraca.keys.v1.PublicKey\"\"\n\x12\x43ountOrdersRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"T\n\x13\x43ountOrdersResponse\x12/\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1f.catraca.checkout.v1.OrderCount\x12\x0c\n\x04open\x18\x02 \x01(\x03\"K\n\nOrderCount\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.catraca.checkout.v1.OrderState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x9f\x05\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04sale\x18\x02 \x01(\t\x12\r\n\x05\x62uyer\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.catraca.checkout.v1.OrderState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x05\x12-\n\x05items\x18\x07 \x03(\x0b\x32\x1e.catraca.inventory.v1.HoldItem\x12-\n\x05units\x18\x08 \x03(\x0b\x32\x1e.catraca.inventory.v1.HeldUnit\x12\x0e\n\x06\x61mount\x18\t \x01(\x03\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x34\n\x07payment\x18\x0b \x01(\x0b\x32#.catraca.checkout.v1.PaymentSession\x12,\n\x07tickets\x18\x0c \x03(\x0b\x32\x1b.catraca.checkout.v1.Ticket\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0f\n\x07hold_id\x18\x0e \x01(\t\x12\x12\n\x05place\x18\x14 \x01(\x03H\x00\x88\x01\x01\x12-\n\tjoined_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcalled_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07held_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_place\"\x84\x01\n\x0ePaymentSession\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12-\n\tpay_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65\x63lines\x18\x05 \x01(\x05\"\xab\x01\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\x0f\n\x07section\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\x05\x12\x13\n\x0bticket_type\x18\x04 \x01(\t\x12\r\n\x05price\x18\x05 \x01(\x03\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .catraca.checkout.v1.TicketState\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0c\n\x04seat\x18\x08 \x01(\t\"\xa9\x01\n\x0cTicketClaims\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x11\n\tticket_id\x18\x02 \x01(\t\x12\x0f\n\x07section\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\x05\x12\x13\n\x0bticket_type\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\t\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x08 \x01(\x03\x12\x0c\n\x04seat\x18\t \x01(\t*\xd4\x02\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ORDER_STATE_ACCEPTED\x10\x01\x12\x14\n\x10ORDER_STATE_HELD\x10\x02\x12 \n\x1cORDER_STATE_AWAITING_PAYMENT\x10\x03\x12\x1a\n\x16ORDER_STATE_AUTHORIZED\x10\x04\x12\x19\n\x15ORDER_STATE_CAPTURING\x10\x05\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x06\x12\x18\n\x14ORDER_STATE_REJECTED\x10\x07\x12\x17\n\x13ORDER_STATE_EXPIRED\x10\x08\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\t\x12\x1e\n\x1aORDER_STATE_PAYMENT_FAILED\x10\n\x12\x17\n\x13ORDER_STATE_VOIDING\x10\x0b*Y\n\x0bTicketState\x12\x1c\n\x18TICKET_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TICKET_STATE_LIVE\x10\x01\x12\x15\n\x11TICKET_STATE_VOID\x10\x02\x32\xd5\x04\n\x0cOrderService\x12]\n\nPlaceOrder\x12&.catraca.checkout.v1.PlaceOrderRequest\x1a\'.catraca.checkout.v1.PlaceOrderResponse\x12W\n\x08GetOrder\x12$.catraca.checkout.v1.GetOrderRequest\x1a%.catraca.checkout.v1.GetOrderResponse\x12]\n\nListOrders\x12&.catraca.checkout.v1.ListOrdersRequest\x1a\'.catraca.checkout.v1.ListOrdersResponse\x12`\n\x0b\x43\x61ncelOrder\x12\'.catraca.checkout.v1.CancelOrderRequest\x1a(.catraca.checkout.v1.CancelOrderResponse\x12\x64\n\x0bPlaceOrders\x12\'.catraca.checkout.v1.PlaceOrdersRequest\x1a(.catraca.checkout.v1.PlaceOrdersResponse(\x01\x30\x01\x12\x66\n\rGetTicketKeys\x12).catraca.checkout.v1.GetTicketKeysRequest\x1a*.catraca.checkout.v1.GetTicketKeysResponse2u\n\x11SettlementService\x12`\n\x0b\x43ountOrders\x12\'.catraca.checkout.v1.CountOrdersRequest\x1a(.catraca.checkout.v1.CountOrdersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catraca.checkout.v1.checkout_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERSTATE']._serialized_start=2626
-  _globals['_ORDERSTATE']._serialized_end=2966
-  _globals['_TICKETSTATE']._serialized_start=2968
-  _globals['_TICKETSTATE']._serialized_end=3057
-  _globals['_PLACEORDERREQUEST']._serialized_start=131
-  _globals['_PLACEORDERREQUEST']._serialized_end=272
-  _globals['_PLACEORDERRESPONSE']._serialized_start=274
-  _globals['_PLACEORDERRESPONSE']._serialized_end=337
-  _globals['_GETORDERREQUEST']._serialized_start=339
-  _globals['_GETORDERREQUEST']._serialized_end=388
-  _globals['_GETORDERRESPONSE']._serialized_start=390
-  _globals['_GETORDERRESPONSE']._serialized_end=451
-  _globals['_LISTORDERSREQUEST']._serialized_start=453
-  _globals['_LISTORDERSREQUEST']._serialized_end=525
-  _globals['_LISTORDERSRESPONSE']._serialized_start=527
-  _globals['_LISTORDERSRESPONSE']._serialized_end=616
-  _globals['_CANCELORDERREQUEST']._serialized_start=618
-  _globals['_CANCELORDERREQUEST']._serialized_end=670
-  _globals['_CANCELORDERRESPONSE']._serialized_start=672
-  _globals['_CANCELORDERRESPONSE']._serialized_end=736
-  _globals['_PLACEORDERSREQUEST']._serialized_start=738
-  _globals['_PLACEORDERSREQUEST']._serialized_end=824
-  _globals['_PLACEORDERITEM']._serialized_start=827
-  _globals['_PLACEORDERITEM']._serialized_end=968
-  _globals['_PLACEORDERSRESPONSE']._serialized_start=970
-  _globals['_PLACEORDERSRESPONSE']._serialized_end=1042
-  _globals['_ORDERRESULT']._serialized_start=1044
-  _globals['_ORDERRESULT']._serialized_end=1117
-  _globals['_GETTICKETKEYSREQUEST']._serialized_start=1119
-  _globals['_GETTICKETKEYSREQUEST']._serialized_end=1141
-  _globals['_GETTICKETKEYSRESPONSE']._serialized_start=1143
-  _globals['_GETTICKETKEYSRESPONSE']._serialized_end=1212
-  _globals['_COUNTORDERSREQUEST']._serialized_start=1214
-  _globals['_COUNTORDERSREQUEST']._serialized_end=1248
-  _globals['_COUNTORDERSRESPONSE']._serialized_start=1250
-  _globals['_COUNTORDERSRESPONSE']._serialized_end=1334
-  _globals['_ORDERCOUNT']._serialized_start=1336
-  _globals['_ORDERCOUNT']._serialized_end=1411
-  _globals['_ORDER']._serialized_start=1414
-  _globals['_ORDER']._serialized_end=2085
-  _globals['_PAYMENTSESSION']._serialized_start=2088
-  _globals['_PAYMENTSESSION']._serialized_end=2220
-  _globals['_TICKET']._serialized_start=2223
-  _globals['_TICKET']._serialized_end=2394
-  _globals['_TICKETCLAIMS']._serialized_start=2397
-  _globals['_TICKETCLAIMS']._serialized_end=2566
-  _globals['_TICKETKEY']._serialized_start=2568
-  _globals['_TICKETKEY']._serialized_end=2623
-  _globals['_ORDERSERVICE']._serialized_start=3060
-  _globals['_ORDERSERVICE']._serialized_end=3657
-  _globals['_SETTLEMENTSERVICE']._serialized_start=3659
-  _globals['_SETTLEMENTSERVICE']._serialized_end=3776
+  _globals['_ORDERSTATE']._serialized_start=2593
+  _globals['_ORDERSTATE']._serialized_end=2933
+  _globals['_TICKETSTATE']._serialized_start=2935
+  _globals['_TICKETSTATE']._serialized_end=3024
+  _globals['_PLACEORDERREQUEST']._serialized_start=159
+  _globals['_PLACEORDERREQUEST']._serialized_end=300
+  _globals['_PLACEORDERRESPONSE']._serialized_start=302
+  _globals['_PLACEORDERRESPONSE']._serialized_end=365
+  _globals['_GETORDERREQUEST']._serialized_start=367
+  _globals['_GETORDERREQUEST']._serialized_end=416
+  _globals['_GETORDERRESPONSE']._serialized_start=418
+  _globals['_GETORDERRESPONSE']._serialized_end=479
+  _globals['_LISTORDERSREQUEST']._serialized_start=481
+  _globals['_LISTORDERSREQUEST']._serialized_end=553
+  _globals['_LISTORDERSRESPONSE']._serialized_start=555
+  _globals['_LISTORDERSRESPONSE']._serialized_end=644
+  _globals['_CANCELORDERREQUEST']._serialized_start=646
+  _globals['_CANCELORDERREQUEST']._serialized_end=698
+  _globals['_CANCELORDERRESPONSE']._serialized_start=700
+  _globals['_CANCELORDERRESPONSE']._serialized_end=764
+  _globals['_PLACEORDERSREQUEST']._serialized_start=766
+  _globals['_PLACEORDERSREQUEST']._serialized_end=852
+  _globals['_PLACEORDERITEM']._serialized_start=855
+  _globals['_PLACEORDERITEM']._serialized_end=996
+  _globals['_PLACEORDERSRESPONSE']._serialized_start=998
+  _globals['_PLACEORDERSRESPONSE']._serialized_end=1070
+  _globals['_ORDERRESULT']._serialized_start=1072
+  _globals['_ORDERRESULT']._serialized_end=1145
+  _globals['_GETTICKETKEYSREQUEST']._serialized_start=1147
+  _globals['_GETTICKETKEYSREQUEST']._serialized_end=1169
+  _globals['_GETTICKETKEYSRESPONSE']._serialized_start=1171
+  _globals['_GETTICKETKEYSRESPONSE']._serialized_end=1236
+  _globals['_COUNTORDERSREQUEST']._serialized_start=1238
+  _globals['_COUNTORDERSREQUEST']._serialized_end=1272
+  _globals['_COUNTORDERSRESPONSE']._serialized_start=1274
+  _globals['_COUNTORDERSRESPONSE']._serialized_end=1358
+  _globals['_ORDERCOUNT']._serialized_start=1360
+  _globals['_ORDERCOUNT']._serialized_end=1435
+  _globals['_ORDER']._serialized_start=1438
+  _globals['_ORDER']._serialized_end=2109
+  _globals['_PAYMENTSESSION']._serialized_start=2112
+  _globals['_PAYMENTSESSION']._serialized_end=2244
+  _globals['_TICKET']._serialized_start=2247
+  _globals['_TICKET']._serialized_end=2418
+  _globals['_TICKETCLAIMS']._serialized_start=2421
+  _globals['_TICKETCLAIMS']._serialized_end=2590
+  _globals['_ORDERSERVICE']._serialized_start=3027
+  _globals['_ORDERSERVICE']._serialized_end=3624
+  _globals['_SETTLEMENTSERVICE']._serialized_start=3626
+  _globals['_SETTLEMENTSERVICE']._serialized_end=3743
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 Orders, payments and tickets: the final word on who owns what."""
 
 from catraca.inventory.v1 import inventory_pb2 as _inventory_pb2
+from catraca.keys.v1 import keys_pb2 as _keys_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -416,11 +417,11 @@ class GetTicketKeysResponse(_message.Message):
 
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TicketKey]: ...
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[_keys_pb2.PublicKey]: ...
     def __init__(
         self,
         *,
-        keys: _abc.Iterable[Global___TicketKey] | None = ...,
+        keys: _abc.Iterable[_keys_pb2.PublicKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -526,7 +527,7 @@ class Order(_message.Message):
     order_id: _builtins.str
     sale: _builtins.str
     buyer: _builtins.str
-    """The internal buyer id."""
+    """The internal buyer id, which is this sale's own: the same buyer has another one in a sale of another key."""
     state: Global___OrderState.ValueType
     reason: _builtins.str
     """Why it ended without tickets: the name of a catraca.errors.v1.Reason without its prefix."""
@@ -700,6 +701,7 @@ class TicketClaims(_message.Message):
     ticket_type: _builtins.str
     order_id: _builtins.str
     key_id: _builtins.str
+    """One of those that GetTicketKeys answers."""
     issued_at_ms: _builtins.int
     seat: _builtins.str
     def __init__(
@@ -722,28 +724,3 @@ class TicketClaims(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TicketClaims: _TypeAlias = TicketClaims  # noqa: Y015
-
-@_typing.final
-class TicketKey(_message.Message):
-    """A public key for tickets' signatures."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KEY_ID_FIELD_NUMBER: _builtins.int
-    ED25519_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
-    key_id: _builtins.str
-    ed25519_public_key: _builtins.bytes
-    """32 bytes."""
-    def __init__(
-        self,
-        *,
-        key_id: _builtins.str = ...,
-        ed25519_public_key: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ed25519_public_key", b"ed25519_public_key", "key_id", b"key_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TicketKey: _TypeAlias = TicketKey  # noqa: Y015

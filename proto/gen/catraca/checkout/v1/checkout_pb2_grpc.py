@@ -119,7 +119,9 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTicketKeys(self, request, context):
-        """Reads the public keys that tickets verify with. Needs no token.
+        """Reads the public keys that tickets verify with: every one that signs, will sign or ever signed, newest first.
+        A door that works offline keeps them, leaves out those with `revoked_at`, and reads them again from time to
+        time. Needs no token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

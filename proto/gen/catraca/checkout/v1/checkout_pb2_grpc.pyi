@@ -56,7 +56,10 @@ class OrderServiceStub:
     PlaceOrders: _grpc.StreamStreamMultiCallable[_checkout_pb2.PlaceOrdersRequest, _checkout_pb2.PlaceOrdersResponse]
     """Places many orders of a BFF's buyers; answers in the order of the items. Needs the bff role."""
     GetTicketKeys: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.GetTicketKeysRequest, _checkout_pb2.GetTicketKeysResponse]
-    """Reads the public keys that tickets verify with. Needs no token."""
+    """Reads the public keys that tickets verify with: every one that signs, will sign or ever signed, newest first.
+    A door that works offline keeps them, leaves out those with `revoked_at`, and reads them again from time to
+    time. Needs no token.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -86,7 +89,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     PlaceOrders: _aio.StreamStreamMultiCallable[_checkout_pb2.PlaceOrdersRequest, _checkout_pb2.PlaceOrdersResponse]  # type: ignore[assignment]
     """Places many orders of a BFF's buyers; answers in the order of the items. Needs the bff role."""
     GetTicketKeys: _aio.UnaryUnaryMultiCallable[_checkout_pb2.GetTicketKeysRequest, _checkout_pb2.GetTicketKeysResponse]  # type: ignore[assignment]
-    """Reads the public keys that tickets verify with. Needs no token."""
+    """Reads the public keys that tickets verify with: every one that signs, will sign or ever signed, newest first.
+    A door that works offline keeps them, leaves out those with `revoked_at`, and reads them again from time to
+    time. Needs no token.
+    """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes orders and follows them to their one end. A BFF names the buyer in the `catraca-buyer` metadata.
@@ -149,7 +155,10 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _checkout_pb2.GetTicketKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.GetTicketKeysResponse, _abc.Awaitable[_checkout_pb2.GetTicketKeysResponse]]:
-        """Reads the public keys that tickets verify with. Needs no token."""
+        """Reads the public keys that tickets verify with: every one that signs, will sign or ever signed, newest first.
+        A door that works offline keeps them, leaves out those with `revoked_at`, and reads them again from time to
+        time. Needs no token.
+        """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

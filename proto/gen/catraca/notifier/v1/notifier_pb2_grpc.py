@@ -63,7 +63,9 @@ class NotifierServiceServicer:
 
     def Subscribe(self, request, context):
         """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-        seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default).
+        seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default); SALE_ARCHIVED once the
+        key went that an archived sale's buyers were hashed with; its orders are still read with
+        catraca.checkout.v1.OrderService.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class NotifierServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NotifierServiceAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_notifier_pb2.SubscribeRequest, _notifier_pb2.SubscribeResponse]
     """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-    seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default).
+    seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default); SALE_ARCHIVED once the
+    key went that an archived sale's buyers were hashed with; its orders are still read with
+    catraca.checkout.v1.OrderService.
     """
     SubscribeMany: _grpc.StreamStreamMultiCallable[_notifier_pb2.SubscribeManyRequest, _notifier_pb2.SubscribeManyResponse]
     """The orders of many of a BFF's buyers on one stream; buyers are added and dropped while it runs.
@@ -61,7 +63,9 @@ class NotifierServiceAsyncStub(NotifierServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_notifier_pb2.SubscribeRequest, _notifier_pb2.SubscribeResponse]  # type: ignore[assignment]
     """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-    seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default).
+    seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default); SALE_ARCHIVED once the
+    key went that an archived sale's buyers were hashed with; its orders are still read with
+    catraca.checkout.v1.OrderService.
     """
     SubscribeMany: _aio.StreamStreamMultiCallable[_notifier_pb2.SubscribeManyRequest, _notifier_pb2.SubscribeManyResponse]  # type: ignore[assignment]
     """The orders of many of a BFF's buyers on one stream; buyers are added and dropped while it runs.
@@ -84,7 +88,9 @@ class NotifierServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_notifier_pb2.SubscribeResponse], _abc.AsyncIterator[_notifier_pb2.SubscribeResponse]]:
         """The caller's own orders, also of an archived sale. Never ends by itself; a heartbeat comes at least every 15
-        seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default).
+        seconds. Errors: STREAM_LIMIT where the buyer has too many streams open (20 by default); SALE_ARCHIVED once the
+        key went that an archived sale's buyers were hashed with; its orders are still read with
+        catraca.checkout.v1.OrderService.
         """
 
     @_abc_1.abstractmethod

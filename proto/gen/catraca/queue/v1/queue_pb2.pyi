@@ -3,6 +3,7 @@
 isort:skip_file
 The line: joining, standing, being called, entering."""
 
+from catraca.keys.v1 import keys_pb2 as _keys_pb2
 from catraca.sale.v1 import sale_pb2 as _sale_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -336,6 +337,41 @@ class GetDrawResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDrawResponse: _TypeAlias = GetDrawResponse  # noqa: Y015
+
+@_typing.final
+class GetReceiptKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptKeysRequest: _TypeAlias = GetReceiptKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetReceiptKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[_keys_pb2.PublicKey]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_keys_pb2.PublicKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptKeysResponse: _TypeAlias = GetReceiptKeysResponse  # noqa: Y015
 
 @_typing.final
 class WatchSaleRequest(_message.Message):
@@ -749,7 +785,9 @@ class Admission(_message.Message):
     TURN_ENDS_AT_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Opaque; hand it to inventory or checkout unchanged."""
+    """Opaque; hand it to inventory or checkout unchanged. It begins with the id of the key it was made with, and
+    stays good when another key takes over.
+    """
     allowance: _builtins.int
     place: _builtins.int
     @_builtins.property
@@ -827,6 +865,7 @@ class Receipt(_message.Message):
     signature: _builtins.bytes
     """Ed25519 over `body`."""
     key_id: _builtins.str
+    """One of those that GetReceiptKeys answers."""
     def __init__(
         self,
         *,

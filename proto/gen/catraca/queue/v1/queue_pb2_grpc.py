@@ -69,6 +69,11 @@ class QueueServiceStub:
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.SerializeToString,
                 response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.FromString,
                 _registered_method=True)
+        self.GetReceiptKeys = channel.unary_unary(
+                '/catraca.queue.v1.QueueService/GetReceiptKeys',
+                request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysRequest.SerializeToString,
+                response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysResponse.FromString,
+                _registered_method=True)
         self.WatchSale = channel.unary_stream(
                 '/catraca.queue.v1.QueueService/WatchSale',
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.WatchSaleRequest.SerializeToString,
@@ -152,6 +157,14 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceiptKeys(self, request, context):
+        """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
+        first. Needs no token. Empty where receipts are off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchSale(self, request, context):
         """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
         `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
@@ -215,6 +228,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.GetDraw,
                     request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.FromString,
                     response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.SerializeToString,
+            ),
+            'GetReceiptKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceiptKeys,
+                    request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysRequest.FromString,
+                    response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysResponse.SerializeToString,
             ),
             'WatchSale': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchSale,
@@ -404,6 +422,33 @@ class QueueService:
             '/catraca.queue.v1.QueueService/GetDraw',
             catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.SerializeToString,
             catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceiptKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.queue.v1.QueueService/GetReceiptKeys',
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysRequest.SerializeToString,
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,10 @@ class QueueServiceStub:
     """
     GetDraw: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetDrawRequest, _queue_pb2.GetDrawResponse]
     """Reads what is published of the draw. Errors: NO_LINE."""
+    GetReceiptKeys: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptKeysRequest, _queue_pb2.GetReceiptKeysResponse]
+    """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
+    first. Needs no token. Empty where receipts are off.
+    """
     WatchSale: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
@@ -116,6 +120,10 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """
     GetDraw: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetDrawRequest, _queue_pb2.GetDrawResponse]  # type: ignore[assignment]
     """Reads what is published of the draw. Errors: NO_LINE."""
+    GetReceiptKeys: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptKeysRequest, _queue_pb2.GetReceiptKeysResponse]  # type: ignore[assignment]
+    """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
+    first. Needs no token. Empty where receipts are off.
+    """
     WatchSale: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]  # type: ignore[assignment]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
@@ -200,6 +208,16 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.GetDrawResponse, _abc.Awaitable[_queue_pb2.GetDrawResponse]]:
         """Reads what is published of the draw. Errors: NO_LINE."""
+
+    @_abc_1.abstractmethod
+    def GetReceiptKeys(
+        self,
+        request: _queue_pb2.GetReceiptKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.GetReceiptKeysResponse, _abc.Awaitable[_queue_pb2.GetReceiptKeysResponse]]:
+        """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
+        first. Needs no token. Empty where receipts are off.
+        """
 
     @_abc_1.abstractmethod
     def WatchSale(

@@ -26,19 +26,19 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61traca/sale/v1/sale.proto\x12\x0f\x63\x61traca.sale.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"i\n\rDefineRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.catraca.sale.v1.SaleSpec\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"F\n\x0e\x44\x65\x66ineResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x1e\n\x0eGetSaleRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"6\n\x0fGetSaleResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"S\n\x10ListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x10include_archived\x18\x03 \x01(\x08\"R\n\x11ListSalesResponse\x12$\n\x05sales\x18\x01 \x03(\x0b\x32\x15.catraca.sale.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x0cPauseRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"4\n\rPauseResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"\x1e\n\x0e\x41rchiveRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"6\n\x0f\x41rchiveResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"\xf0\x01\n\x04Sale\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.catraca.sale.v1.SaleSpec\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12)\n\x05phase\x18\x04 \x01(\x0e\x32\x1a.catraca.sale.v1.SalePhase\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64raw_commitment\x18\x06 \x01(\t\x12+\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x1b.catraca.sale.v1.SaleCounts\"\xf8\x03\n\x08SaleSpec\x12\r\n\x05title\x18\x01 \x01(\t\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12*\n\x08sections\x18\x03 \x03(\x0b\x32\x18.catraca.sale.v1.Section\x12\x32\n\x0cseating_plan\x18\x04 \x01(\x0b\x32\x1c.catraca.sale.v1.SeatingPlan\x12\'\n\x06window\x18\x05 \x01(\x0b\x32\x17.catraca.sale.v1.Window\x12#\n\x04line\x18\x06 \x01(\x0b\x32\x15.catraca.sale.v1.Line\x12\'\n\x06limits\x18\x07 \x01(\x0b\x32\x17.catraca.sale.v1.Limits\x12%\n\x05holds\x18\x08 \x01(\x0b\x32\x16.catraca.sale.v1.Holds\x12)\n\x07payment\x18\t \x01(\x0b\x32\x18.catraca.sale.v1.Payment\x12\'\n\x06orders\x18\n \x01(\x0b\x32\x17.catraca.sale.v1.Orders\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12+\n\x08\x64\x65livery\x18\x0c \x01(\x0b\x32\x19.catraca.sale.v1.Delivery\x12)\n\x07refunds\x18\r \x01(\x0b\x32\x18.catraca.sale.v1.Refunds\x12\x11\n\trehearsal\x18\x0e \x01(\x08\"\x95\x01\n\x07Section\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\x12\x31\n\x0cticket_types\x18\x04 \x03(\x0b\x32\x1b.catraca.sale.v1.TicketType\x12*\n\x04kind\x18\x05 \x01(\x0e\x32\x1c.catraca.sale.v1.SectionKind\"E\n\nTicketType\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x03\x12\r\n\x05quota\x18\x04 \x01(\x05\"\x1d\n\x0bSeatingPlan\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x99\x01\n\x06Window\x12\x32\n\x0elobby_opens_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08opens_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcloses_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x01\n\x04Line\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.catraca.sale.v1.LineKind\x12\x30\n\rturn_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rate\x18\x03 \x01(\x01\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\x05\x12\x1c\n\x14\x61\x63\x63\x65ss_code_required\x18\x05 \x01(\x08\x12\x1a\n\x12\x63hallenge_required\x18\x06 \x01(\x08\x12\x0e\n\x06\x62\x65\x61\x63on\x18\x07 \x01(\t\"3\n\x06Limits\x12\x11\n\tper_buyer\x18\x01 \x01(\x05\x12\x16\n\x0eholds_per_turn\x18\x02 \x01(\x05\"4\n\x05Holds\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"p\n\x07Payment\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08provider\x18\x03 \x01(\t\"D\n\x06Orders\x12,\n\tqueue_max\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rate\x18\x02 \x01(\x01\"-\n\x08\x44\x65livery\x12\x0c\n\x04mail\x18\x01 \x01(\x08\x12\x13\n\x0bwebhook_url\x18\x02 \x01(\t\"E\n\x07Refunds\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\nSaleCounts\x12\x10\n\x08\x63\x61pacity\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ree\x18\x02 \x01(\x03\x12\x10\n\x08promised\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x12\x0c\n\x04sold\x18\x05 \x01(\x03\x12\x0f\n\x07\x62locked\x18\x06 \x01(\x03*\xb3\x01\n\tSalePhase\x12\x1a\n\x16SALE_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14SALE_PHASE_SCHEDULED\x10\x01\x12\x14\n\x10SALE_PHASE_LOBBY\x10\x02\x12\x13\n\x0fSALE_PHASE_OPEN\x10\x03\x12\x15\n\x11SALE_PHASE_PAUSED\x10\x04\x12\x15\n\x11SALE_PHASE_CLOSED\x10\x05\x12\x17\n\x13SALE_PHASE_ARCHIVED\x10\x06*M\n\x08LineKind\x12\x19\n\x15LINE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINE_KIND_DRAW\x10\x01\x12\x12\n\x0eLINE_KIND_NONE\x10\x02*_\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SECTION_KIND_STANDING\x10\x01\x12\x17\n\x13SECTION_KIND_SEATED\x10\x02\x32\x90\x03\n\x0bSaleService\x12I\n\x06\x44\x65\x66ine\x12\x1e.catraca.sale.v1.DefineRequest\x1a\x1f.catraca.sale.v1.DefineResponse\x12L\n\x07GetSale\x12\x1f.catraca.sale.v1.GetSaleRequest\x1a .catraca.sale.v1.GetSaleResponse\x12R\n\tListSales\x12!.catraca.sale.v1.ListSalesRequest\x1a\".catraca.sale.v1.ListSalesResponse\x12\x46\n\x05Pause\x12\x1d.catraca.sale.v1.PauseRequest\x1a\x1e.catraca.sale.v1.PauseResponse\x12L\n\x07\x41rchive\x12\x1f.catraca.sale.v1.ArchiveRequest\x1a .catraca.sale.v1.ArchiveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61traca/sale/v1/sale.proto\x12\x0f\x63\x61traca.sale.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"i\n\rDefineRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.catraca.sale.v1.SaleSpec\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"F\n\x0e\x44\x65\x66ineResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x1e\n\x0eGetSaleRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"6\n\x0fGetSaleResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"S\n\x10ListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x10include_archived\x18\x03 \x01(\x08\"R\n\x11ListSalesResponse\x12$\n\x05sales\x18\x01 \x03(\x0b\x32\x15.catraca.sale.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x0cPauseRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"4\n\rPauseResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"\x1e\n\x0e\x41rchiveRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"6\n\x0f\x41rchiveResponse\x12#\n\x04sale\x18\x01 \x01(\x0b\x32\x15.catraca.sale.v1.Sale\"\x86\x02\n\x04Sale\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.catraca.sale.v1.SaleSpec\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12)\n\x05phase\x18\x04 \x01(\x0e\x32\x1a.catraca.sale.v1.SalePhase\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64raw_commitment\x18\x06 \x01(\t\x12+\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x1b.catraca.sale.v1.SaleCounts\x12\x14\n\x0c\x62uyer_key_id\x18\x08 \x01(\t\"\xf8\x03\n\x08SaleSpec\x12\r\n\x05title\x18\x01 \x01(\t\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12*\n\x08sections\x18\x03 \x03(\x0b\x32\x18.catraca.sale.v1.Section\x12\x32\n\x0cseating_plan\x18\x04 \x01(\x0b\x32\x1c.catraca.sale.v1.SeatingPlan\x12\'\n\x06window\x18\x05 \x01(\x0b\x32\x17.catraca.sale.v1.Window\x12#\n\x04line\x18\x06 \x01(\x0b\x32\x15.catraca.sale.v1.Line\x12\'\n\x06limits\x18\x07 \x01(\x0b\x32\x17.catraca.sale.v1.Limits\x12%\n\x05holds\x18\x08 \x01(\x0b\x32\x16.catraca.sale.v1.Holds\x12)\n\x07payment\x18\t \x01(\x0b\x32\x18.catraca.sale.v1.Payment\x12\'\n\x06orders\x18\n \x01(\x0b\x32\x17.catraca.sale.v1.Orders\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12+\n\x08\x64\x65livery\x18\x0c \x01(\x0b\x32\x19.catraca.sale.v1.Delivery\x12)\n\x07refunds\x18\r \x01(\x0b\x32\x18.catraca.sale.v1.Refunds\x12\x11\n\trehearsal\x18\x0e \x01(\x08\"\x95\x01\n\x07Section\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\x12\x31\n\x0cticket_types\x18\x04 \x03(\x0b\x32\x1b.catraca.sale.v1.TicketType\x12*\n\x04kind\x18\x05 \x01(\x0e\x32\x1c.catraca.sale.v1.SectionKind\"E\n\nTicketType\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x03\x12\r\n\x05quota\x18\x04 \x01(\x05\"\x1d\n\x0bSeatingPlan\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x99\x01\n\x06Window\x12\x32\n\x0elobby_opens_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08opens_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcloses_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x01\n\x04Line\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.catraca.sale.v1.LineKind\x12\x30\n\rturn_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rate\x18\x03 \x01(\x01\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\x05\x12\x1c\n\x14\x61\x63\x63\x65ss_code_required\x18\x05 \x01(\x08\x12\x1a\n\x12\x63hallenge_required\x18\x06 \x01(\x08\x12\x0e\n\x06\x62\x65\x61\x63on\x18\x07 \x01(\t\"3\n\x06Limits\x12\x11\n\tper_buyer\x18\x01 \x01(\x05\x12\x16\n\x0eholds_per_turn\x18\x02 \x01(\x05\"4\n\x05Holds\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"p\n\x07Payment\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08provider\x18\x03 \x01(\t\"D\n\x06Orders\x12,\n\tqueue_max\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rate\x18\x02 \x01(\x01\"-\n\x08\x44\x65livery\x12\x0c\n\x04mail\x18\x01 \x01(\x08\x12\x13\n\x0bwebhook_url\x18\x02 \x01(\t\"E\n\x07Refunds\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\nSaleCounts\x12\x10\n\x08\x63\x61pacity\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ree\x18\x02 \x01(\x03\x12\x10\n\x08promised\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x12\x0c\n\x04sold\x18\x05 \x01(\x03\x12\x0f\n\x07\x62locked\x18\x06 \x01(\x03*\xb3\x01\n\tSalePhase\x12\x1a\n\x16SALE_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14SALE_PHASE_SCHEDULED\x10\x01\x12\x14\n\x10SALE_PHASE_LOBBY\x10\x02\x12\x13\n\x0fSALE_PHASE_OPEN\x10\x03\x12\x15\n\x11SALE_PHASE_PAUSED\x10\x04\x12\x15\n\x11SALE_PHASE_CLOSED\x10\x05\x12\x17\n\x13SALE_PHASE_ARCHIVED\x10\x06*M\n\x08LineKind\x12\x19\n\x15LINE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINE_KIND_DRAW\x10\x01\x12\x12\n\x0eLINE_KIND_NONE\x10\x02*_\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SECTION_KIND_STANDING\x10\x01\x12\x17\n\x13SECTION_KIND_SEATED\x10\x02\x32\x90\x03\n\x0bSaleService\x12I\n\x06\x44\x65\x66ine\x12\x1e.catraca.sale.v1.DefineRequest\x1a\x1f.catraca.sale.v1.DefineResponse\x12L\n\x07GetSale\x12\x1f.catraca.sale.v1.GetSaleRequest\x1a .catraca.sale.v1.GetSaleResponse\x12R\n\tListSales\x12!.catraca.sale.v1.ListSalesRequest\x1a\".catraca.sale.v1.ListSalesResponse\x12\x46\n\x05Pause\x12\x1d.catraca.sale.v1.PauseRequest\x1a\x1e.catraca.sale.v1.PauseResponse\x12L\n\x07\x41rchive\x12\x1f.catraca.sale.v1.ArchiveRequest\x1a .catraca.sale.v1.ArchiveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catraca.sale.v1.sale_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SALEPHASE']._serialized_start=2624
-  _globals['_SALEPHASE']._serialized_end=2803
-  _globals['_LINEKIND']._serialized_start=2805
-  _globals['_LINEKIND']._serialized_end=2882
-  _globals['_SECTIONKIND']._serialized_start=2884
-  _globals['_SECTIONKIND']._serialized_end=2979
+  _globals['_SALEPHASE']._serialized_start=2646
+  _globals['_SALEPHASE']._serialized_end=2825
+  _globals['_LINEKIND']._serialized_start=2827
+  _globals['_LINEKIND']._serialized_end=2904
+  _globals['_SECTIONKIND']._serialized_start=2906
+  _globals['_SECTIONKIND']._serialized_end=3001
   _globals['_DEFINEREQUEST']._serialized_start=112
   _globals['_DEFINEREQUEST']._serialized_end=217
   _globals['_DEFINERESPONSE']._serialized_start=219
@@ -60,33 +60,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARCHIVERESPONSE']._serialized_start=680
   _globals['_ARCHIVERESPONSE']._serialized_end=734
   _globals['_SALE']._serialized_start=737
-  _globals['_SALE']._serialized_end=977
-  _globals['_SALESPEC']._serialized_start=980
-  _globals['_SALESPEC']._serialized_end=1484
-  _globals['_SECTION']._serialized_start=1487
-  _globals['_SECTION']._serialized_end=1636
-  _globals['_TICKETTYPE']._serialized_start=1638
-  _globals['_TICKETTYPE']._serialized_end=1707
-  _globals['_SEATINGPLAN']._serialized_start=1709
-  _globals['_SEATINGPLAN']._serialized_end=1738
-  _globals['_WINDOW']._serialized_start=1741
-  _globals['_WINDOW']._serialized_end=1894
-  _globals['_LINE']._serialized_start=1897
-  _globals['_LINE']._serialized_end=2103
-  _globals['_LIMITS']._serialized_start=2105
-  _globals['_LIMITS']._serialized_end=2156
-  _globals['_HOLDS']._serialized_start=2158
-  _globals['_HOLDS']._serialized_end=2210
-  _globals['_PAYMENT']._serialized_start=2212
-  _globals['_PAYMENT']._serialized_end=2324
-  _globals['_ORDERS']._serialized_start=2326
-  _globals['_ORDERS']._serialized_end=2394
-  _globals['_DELIVERY']._serialized_start=2396
-  _globals['_DELIVERY']._serialized_end=2441
-  _globals['_REFUNDS']._serialized_start=2443
-  _globals['_REFUNDS']._serialized_end=2512
-  _globals['_SALECOUNTS']._serialized_start=2514
-  _globals['_SALECOUNTS']._serialized_end=2621
-  _globals['_SALESERVICE']._serialized_start=2982
-  _globals['_SALESERVICE']._serialized_end=3382
+  _globals['_SALE']._serialized_end=999
+  _globals['_SALESPEC']._serialized_start=1002
+  _globals['_SALESPEC']._serialized_end=1506
+  _globals['_SECTION']._serialized_start=1509
+  _globals['_SECTION']._serialized_end=1658
+  _globals['_TICKETTYPE']._serialized_start=1660
+  _globals['_TICKETTYPE']._serialized_end=1729
+  _globals['_SEATINGPLAN']._serialized_start=1731
+  _globals['_SEATINGPLAN']._serialized_end=1760
+  _globals['_WINDOW']._serialized_start=1763
+  _globals['_WINDOW']._serialized_end=1916
+  _globals['_LINE']._serialized_start=1919
+  _globals['_LINE']._serialized_end=2125
+  _globals['_LIMITS']._serialized_start=2127
+  _globals['_LIMITS']._serialized_end=2178
+  _globals['_HOLDS']._serialized_start=2180
+  _globals['_HOLDS']._serialized_end=2232
+  _globals['_PAYMENT']._serialized_start=2234
+  _globals['_PAYMENT']._serialized_end=2346
+  _globals['_ORDERS']._serialized_start=2348
+  _globals['_ORDERS']._serialized_end=2416
+  _globals['_DELIVERY']._serialized_start=2418
+  _globals['_DELIVERY']._serialized_end=2463
+  _globals['_REFUNDS']._serialized_start=2465
+  _globals['_REFUNDS']._serialized_end=2534
+  _globals['_SALECOUNTS']._serialized_start=2536
+  _globals['_SALECOUNTS']._serialized_end=2643
+  _globals['_SALESERVICE']._serialized_start=3004
+  _globals['_SALESERVICE']._serialized_end=3404
 # @@protoc_insertion_point(module_scope)

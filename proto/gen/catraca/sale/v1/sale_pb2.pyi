@@ -355,12 +355,17 @@ class Sale(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     DRAW_COMMITMENT_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    BUYER_KEY_ID_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     revision: _builtins.int
     """Grows with every change; the key-value bucket's own revision."""
     phase: Global___SalePhase.ValueType
     draw_commitment: _builtins.str
     """The line's commitment: SHA-256 of the draw's seed, hexadecimal; empty without a line."""
+    buyer_key_id: _builtins.str
+    """The key that this sale's buyers are hashed with: the newest when the sale was defined, and never another, so
+    that a buyer stays one buyer in it. Empty in sales from before there were several keys: the oldest key.
+    """
     @_builtins.property
     def spec(self) -> Global___SaleSpec: ...
     @_builtins.property
@@ -377,10 +382,11 @@ class Sale(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         draw_commitment: _builtins.str = ...,
         counts: Global___SaleCounts | None = ...,
+        buyer_key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "created_at", b"created_at", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "created_at", b"created_at", "draw_commitment", b"draw_commitment", "phase", b"phase", "revision", b"revision", "sale", b"sale", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer_key_id", b"buyer_key_id", "counts", b"counts", "created_at", b"created_at", "draw_commitment", b"draw_commitment", "phase", b"phase", "revision", b"revision", "sale", b"sale", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Generated from proto/ by `make gen`: change the .proto file, never this folder."""
