@@ -24,7 +24,7 @@ from tests.e2e.pages import read_page, total
 JOINS = 10_000
 AT_ONCE = 200
 PEOPLE = 25
-PER_S = 50
+PER_S = 20
 LIMITED = "envoy_http_local_rate_limit_rate_limited_total"
 SEEN = "envoy_http_local_rate_limit_enabled_total"
 
