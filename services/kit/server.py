@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pool import Default
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.kit import metrics, tracing
+from services.kit import metrics, tls, tracing
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
 from services.kit.keys import load_single
@@ -50,7 +50,7 @@ class Server:
     ) -> None:
         """`public` names the methods that need no token, as "/package.Service/Method".
 
-        Raises SettingError for a buyers' key file that cannot be used.
+        Raises SettingError for a buyers' key file, or files of certificates, that cannot be used.
         """
         keys = load_single(settings.buyer_hash_key_file, "buyer_hash_key_file")
         verifier = Verifier(
@@ -61,7 +61,9 @@ class Server:
             fresh_s=settings.jwks_fresh_s,
             remember_s=settings.token_remembered_s,
             remember_most=settings.tokens_remembered,
+            context=tls.to_issuer(settings),
         )
+        self._credentials = tls.server_credentials(settings)
         guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public))
         self._name = name
         self._settings = settings
@@ -81,7 +83,10 @@ class Server:
     async def start(self) -> int:
         """Listens and reports SERVING; answers the port. Raises SettingError where it cannot listen."""
         try:
-            port = self._server.add_insecure_port(self._settings.listen)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._settings.listen)
+            else:
+                port = self._server.add_secure_port(self._settings.listen, self._credentials)
         except RuntimeError:
             port = 0
         if port == 0 and not self._settings.listen.startswith("unix:"):
