@@ -33,6 +33,8 @@ class RunningStack:
     redis_url: str
     nats_url: str
     postgres_url: str
+    auditor: dict[str, str]
+    """The servers' URLs for who only reads, as an audit does; those above are the owner's."""
     issuer: str
     """The `iss` of valid tokens, which is also the issuer's URL."""
     jwks_url: str

@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 from local import discovery
 from local.discovery import RunningStack
 from local.parts import HttpProcess, Part, PythonProcess, State, service_process, side_by_side
+from local.prepare import prepare_streams, prepare_tables
 from local.servers.envoy import Envoy
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
-from local.servers.server import Server
-from local.wiring import Keys, Wiring
+from local.servers.server import Store
+from local.wiring import OWNER, USERS, Keys, Wiring
+from services.kit.rights import AUDITOR
 
-SERVERS: dict[str, Callable[[Path], Server]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
+SERVERS: dict[str, Callable[[Path], Store]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
 HELPERS = {"issuer": "local.issuer", "sandbox": "local.sandbox"}
 EDGE = "edge"
 SERVICES = {name: f"services.{name}" for name in ("queue", "inventory", "checkout", "notifier")}
@@ -86,9 +88,10 @@ class Stack:
         return RunningStack(
             data=str(self.data),
             pid=os.getpid(),
-            redis_url=wiring.redis_url,
-            nats_url=wiring.nats_url,
-            postgres_url=wiring.postgres_url,
+            redis_url=wiring.urls["redis"][OWNER],
+            nats_url=wiring.urls["nats"][OWNER],
+            postgres_url=wiring.urls["postgres"][OWNER],
+            auditor={name: urls[AUDITOR] for name, urls in wiring.urls.items()},
             issuer=wiring.issuer_url,
             jwks_url=wiring.jwks_url,
             issuer_secret=self.keys.issuer_secret,
@@ -110,6 +113,7 @@ class Stack:
         # A server may have moved to another port while it started. The services wait for each other by
         # themselves, as they must in a cluster, so they need no order.
         self._wire()
+        await self._prepare()
         await self._up(SERVICES)
         await self._up([EDGE])
         self.running.write()
@@ -146,20 +150,33 @@ class Stack:
         self.parts[EDGE] = Part(EDGE, [Envoy(self.data)])
 
     def _wiring(self) -> Wiring:
-        urls = {
-            name: self._urls[name] or next(p.url for p in self.parts[name].processes if isinstance(p, Server))
-            for name in SERVERS
-        }
         return Wiring(
             data=self.data,
             keys=self.keys,
-            redis_url=urls["redis"],
-            nats_url=urls["nats"],
-            postgres_url=urls["postgres"],
+            urls={name: self._urls_of(name) for name in SERVERS},
             issuer_url=f"http://{self.parts['issuer'].addresses[0]}",
             sandbox_url=f"http://{self.parts['sandbox'].addresses[0]}",
             services={name: self.parts[name] for name in SERVICES},
         )
+
+    def _urls_of(self, name: str) -> dict[str, str]:
+        """A server's URLs by user. A given server has one, for all of them."""
+        given = self._urls[name]
+        if given:
+            return dict.fromkeys([OWNER, *USERS[name]], given)
+        (server,) = (process for process in self.parts[name].processes if isinstance(process, Store))
+        return {OWNER: server.url, **{user: server.url_for(user) for user in USERS[name]}}
+
+    async def _prepare(self) -> None:
+        """Make streams, tables and users, as the servers' owner."""
+        await prepare_streams(self._urls_of("nats")[OWNER])
+        passwords = {
+            user: server.password_of(user)
+            for server in self.parts["postgres"].processes
+            if isinstance(server, Postgres)
+            for user in USERS["postgres"]
+        }
+        await prepare_tables(self._urls_of("postgres")[OWNER], passwords)
 
     def _wire(self) -> None:
         """Tell every process of ours its environment."""

@@ -2,17 +2,26 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.issuer.clients import make_clients
 from local.issuer.tokens import AUDIENCE, Minter, write_service_token
 from local.parts import CheckoutProcess, GrpcProcess, Part, PythonProcess, QueueProcess
+from local.prepare import GRANTS
 from local.private import ed25519_key, kept_secret, symmetric_keys, write_private
 from local.servers.envoy import Upstreams
+from services.kit.rights import NATS, REDIS
 
 SANDBOX_SECRET_BYTES = 24
+OWNER = "owner"
+# Who uses a server, beside its owner.
+USERS: Mapping[str, Sequence[str]] = {
+    "redis": tuple(REDIS),
+    "nats": tuple(NATS),
+    "postgres": tuple(GRANTS),
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,19 @@ class Keys:
         return {purpose: self.folder / name for purpose, name in names.items()}
 
     @property
+    def issuer_secret_file(self) -> Path:
+        """Has what a client of the issuer's development grant has to know."""
+        return self.folder / "issuer-secret"
+
+    @property
     def issuer_secret(self) -> str:
-        """What a client of the issuer's development grant has to know."""
-        return kept_secret(self.folder / "issuer-secret")
+        """The secret itself, made if missing."""
+        return kept_secret(self.issuer_secret_file)
 
     def make(self, issuer: str) -> None:
         """Make the files that are missing, and a new token for the services: the issuer's address is new."""
         files = self.files
+        kept_secret(self.issuer_secret_file)
         symmetric_keys(files["buyer_hash"])
         symmetric_keys(files["admission"])
         ed25519_key(files["ticket"])
@@ -62,7 +77,7 @@ class Keys:
             "CATRACA_ISSUER_LISTEN": address,
             "CATRACA_ISSUER_KEY_FILE": str(self.files["issuer"]),
             "CATRACA_ISSUER_CLIENTS_FILE": str(self.files["clients"]),
-            "CATRACA_ISSUER_SECRET": self.issuer_secret,
+            "CATRACA_ISSUER_SECRET_FILE": str(self.issuer_secret_file),
             "CATRACA_SERVICE_TOKEN_FILE": str(self.files["service_token"]),
             "CATRACA_OIDC_ISSUER": url,
         }
@@ -74,9 +89,8 @@ class Wiring:
 
     data: Path
     keys: Keys
-    redis_url: str
-    nats_url: str
-    postgres_url: str
+    urls: Mapping[str, Mapping[str, str]]
+    """Each server's URL with credentials, by user."""
     issuer_url: str
     """Also the `iss` of every token."""
     sandbox_url: str
@@ -109,8 +123,19 @@ class Wiring:
         if name == "sandbox":
             return self._of_sandbox(process)
         variables = self._of_every_service(process) | self._of_one_service(name, process)
+        variables |= self._of_servers(name)
         if isinstance(process, GrpcProcess):
             variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
+        return variables
+
+    def _of_servers(self, service: str) -> dict[str, str]:
+        """Files with the URLs of the servers that this service uses, in place of what we were told."""
+        variables = {f"CATRACA_{server.upper()}_URL": "" for server in self.urls}
+        for server, urls in self.urls.items():
+            if service in urls:
+                file = self.keys.folder.parent / "secrets" / f"url-{server}-{service}"
+                write_private(file, urls[service])
+                variables[f"CATRACA_{server.upper()}_URL_FILE"] = str(file)
         return variables
 
     def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
@@ -125,8 +150,8 @@ class Wiring:
         files = self.keys.files
         return {
             "CATRACA_LISTEN": process.address,
-            "CATRACA_REDIS_URL": self.redis_url,
-            "CATRACA_NATS_URL": self.nats_url,
+            # `local.prepare` has made them.
+            "CATRACA_STORES_PREPARED": "true",
             "CATRACA_OIDC_ISSUER": self.issuer_url,
             "CATRACA_JWKS_URL": self.jwks_url,
             "CATRACA_AUDIENCE": AUDIENCE,
@@ -146,7 +171,6 @@ class Wiring:
             }
         if isinstance(process, CheckoutProcess):
             return {
-                "CATRACA_POSTGRES_URL": self.postgres_url,
                 "CATRACA_TICKET_KEY_FILE": str(files["ticket"]),
                 "CATRACA_WEBHOOK_LISTEN": process.webhook_address,
                 "CATRACA_WEBHOOK_URL": f"http://{process.webhook_address}",

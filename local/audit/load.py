@@ -15,6 +15,8 @@ from local.audit import load_postgres, load_provider, load_redis, load_streams
 from local.audit.facts import Facts
 from local.discovery import RunningStack
 from services.kit.keys import load_signing_key
+from services.kit.rights import AUDITOR
+from services.kit.streams import inbox_of
 
 # A line of a hundred thousand buyers is one answer, which takes seconds to parse.
 READ_TIMEOUT_S = 120.0
@@ -35,9 +37,9 @@ class Sources:
     def of(cls, running: RunningStack) -> "Sources":
         """Those of a running stack."""
         return cls(
-            redis_url=running.redis_url,
-            nats_url=running.nats_url,
-            postgres_url=running.postgres_url,
+            redis_url=running.auditor["redis"],
+            nats_url=running.auditor["nats"],
+            postgres_url=running.auditor["postgres"],
             provider_url=running.sandbox_url,
             provider_key=load_provider.api_key(Path(running.keys["sandbox"])),
             ticket_key_file=Path(running.keys["ticket"]),
@@ -53,7 +55,7 @@ class Sources:
 
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
-    nc = await nats.connect(sources.nats_url)
+    nc = await nats.connect(sources.nats_url, inbox_prefix=inbox_of(AUDITOR))
     redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S)
     try:
         js = nc.jetstream()

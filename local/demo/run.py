@@ -31,7 +31,7 @@ async def demo(settings: RushSettings, data: Path, console: Console) -> None:
     async with Stack(data) as stack, Connection(Targets(**stack.running.targets)) as connection:
         organiser = organiser_of(stack.running, connection)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(listen(picture, stack.running.nats_url))
+            tasks.create_task(listen(picture, stack.running.auditor["nats"]))
             tasks.create_task(look(picture, organiser))
             tasks.create_task(_sell(settings, stack, picture, organiser))
             tasks.create_task(_show(picture, stack, console))

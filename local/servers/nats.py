@@ -3,17 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from local.private import kept_secret, write_private
 from local.servers import binaries, ports
-from local.servers.server import Server
+from local.servers.server import Store
+from services.kit.rights import NATS
 
 USER = "catraca"
 CONFIG = """\
 server_name: "catraca"
 listen: "{host}:{port}"
 max_payload: 8MB
-authorization {{ user: "{user}", password: "{password}" }}
+authorization {{ users: {users} }}
 jetstream {{
   store_dir: "{data}"
   {sync}
@@ -21,8 +23,10 @@ jetstream {{
 """
 
 
-class Nats(Server):
-    """A NATS server. `kill9` and `start` again keep port, password and streams.
+class Nats(Store):
+    """A NATS server. `kill9` and `start` again keep port, passwords and streams.
+
+    `url` is its owner's, who may do everything; each service has a user with the rights it needs.
 
     With `sync_always` (the default) a publish is answered when it is on disk: one node has no replica to fall
     back on. Without it JetStream syncs every two minutes and is about six times as fast.
@@ -39,17 +43,26 @@ class Nats(Server):
     def url(self) -> str:
         return f"nats://{USER}:{self._password}@{self.address}"
 
+    def url_for(self, user: str) -> str:
+        """The URL of a user of `services.kit.rights.NATS`."""
+        return f"nats://{user}:{self.password_of(user)}@{self.address}"
+
     def prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         text = CONFIG.format(
             host=ports.HOST,
             port=self.port,
-            user=USER,
-            password=self._password,
+            # JSON is what this file format understands too.
+            users=json.dumps([{"user": USER, "password": self._password}, *map(self._user, NATS)]),
             data=self.data,
             sync="sync_interval: always" if self._sync_always else "",
         )
         write_private(self.config, text)
+
+    def _user(self, name: str) -> dict[str, Any]:
+        rights = NATS[name]
+        permissions = {"publish": {"allow": rights.publish}, "subscribe": {"allow": rights.subscribe(name)}}
+        return {"user": name, "password": self.password_of(name), "permissions": permissions}
 
     def command(self) -> Sequence[str]:
         return [str(binaries.nats_server()), "--config", str(self.config)]

@@ -4,6 +4,7 @@ import abc
 import socket
 from pathlib import Path
 
+from local.private import kept_secret
 from local.servers import ports
 from local.servers.process import Process, StartFailed
 
@@ -62,3 +63,15 @@ class Server(Process):
     def connect(self) -> socket.socket:
         """A plain TCP connection for the probe."""
         return socket.create_connection((ports.HOST, self.port), PROBE_TIMEOUT_S)
+
+
+class Store(Server):
+    """A server with users: `url` is its owner's, who may do everything, and is for no service."""
+
+    @abc.abstractmethod
+    def url_for(self, user: str) -> str:
+        """Address and credentials of a user with the rights it needs. Never log it."""
+
+    def password_of(self, user: str) -> str:
+        """The user's password, made at first use and kept in a file that only the server's owner may read."""
+        return kept_secret(self.folder / "secrets" / f"{self.name}-{user}")
