@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.issuer.clients import make_clients
@@ -89,7 +89,7 @@ class Wiring:
 
     data: Path
     keys: Keys
-    urls: Mapping[str, Mapping[str, str]]
+    urls: Mapping[str, Mapping[str, str]] = field(repr=False)
     """Each server's URL with credentials, by user."""
     issuer_url: str
     """Also the `iss` of every token."""

@@ -5,7 +5,7 @@ sold for it, a row before the message it came from. The audit tolerates what may
 ledger and the streams, each of the rows that were read before.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nats
@@ -26,11 +26,11 @@ READ_TIMEOUT_S = 120.0
 class Sources:
     """Where the stores, the streams and the provider are."""
 
-    redis_url: str
-    nats_url: str
-    postgres_url: str
+    redis_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    postgres_url: str = field(repr=False)
     provider_url: str
-    provider_key: str
+    provider_key: str = field(repr=False)
     ticket_key_file: Path | None = None
 
     @classmethod
@@ -56,7 +56,8 @@ class Sources:
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
     nc = await nats.connect(sources.nats_url, inbox_prefix=inbox_of(AUDITOR))
-    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S)
+    # As the services speak; the later protocol would ask for what the auditor may not.
+    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S, protocol=2)
     try:
         js = nc.jetstream()
         definitions = await load_streams.definitions(js, sale)
