@@ -2,8 +2,11 @@
 
 import abc
 import socket
+import ssl
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
+from local.authority import Certificate
 from local.private import kept_secret
 from local.servers import ports
 from local.servers.process import Process, StartFailed
@@ -63,6 +66,14 @@ class Server(Process):
     def connect(self) -> socket.socket:
         """A plain TCP connection for the probe."""
         return socket.create_connection((ports.HOST, self.port), PROBE_TIMEOUT_S)
+
+
+def connection_to(address: str, certificate: Certificate | None) -> HTTPConnection:
+    """A connection for a probe of HTTP, with TLS where the server has a certificate."""
+    if certificate is None:
+        return HTTPConnection(address, timeout=PROBE_TIMEOUT_S)
+    context = ssl.create_default_context(cafile=str(certificate.ca))
+    return HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=context)
 
 
 class Store(Server):
