@@ -44,6 +44,8 @@ class RunningStack:
     """The sandbox payment provider."""
     edge_url: str
     """Where browsers reach the services, over gRPC-web."""
+    certificate: dict[str, str]
+    """Files `cert`, `key` and `ca` for who speaks to the services; empty where there is no TLS."""
     targets: dict[str, str]
     """gRPC target by service."""
     metrics: dict[str, list[str]]

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import ssl
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -41,9 +42,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
 SCHEMAS = "buyers, orders, payments"
 
 
-async def prepare_streams(nats_url: str) -> None:
-    """Make every stream and bucket that is missing."""
-    nc = await connect_nats(SimpleNamespace(nats_url=nats_url), "owner")
+async def prepare_streams(nats_url: str, context: ssl.SSLContext | None = None) -> None:
+    """Make every stream and bucket that is missing. `context` is what a URL of tls:// is connected with."""
+    nc = await connect_nats(SimpleNamespace(nats_url=nats_url), "owner", context)
     try:
         await declare(nc.jetstream())
     finally:

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 from local import discovery
+from local.authority import Authority, Certificate
 from local.discovery import RunningStack
-from local.parts import HttpProcess, Part, PythonProcess, State, service_process, side_by_side
+from local.parts import GrpcProcess, HttpProcess, Part, PythonProcess, State, service_process, side_by_side
 from local.prepare import prepare_streams, prepare_tables
 from local.servers.envoy import Envoy
 from local.servers.nats import Nats
@@ -31,6 +34,8 @@ class Stack:
     """The whole system below one folder. `async with Stack(folder) as stack:` runs it for the block.
 
     `settings` are environment variables for every process; they win over what the stack provides.
+    With `tls` the services, the edge and NATS speak TLS, each with a certificate of an authority that lies in
+    the folder; services and edge show theirs to each other too.
     `replicas` is how many processes of a service run, one where it is not named.
     Use it from the main thread: the kernel ends the children with the thread that started them.
     """
@@ -41,6 +46,7 @@ class Stack:
         *,
         settings: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
+        tls: bool = False,
     ) -> None:
         self.data = data.absolute()
         self.keys = Keys(self.data / "keys")
@@ -51,6 +57,11 @@ class Stack:
         self._replicas = dict(replicas or {})
         self._urls: dict[str, str] = {}
         self._lock: IO[str] | None = None
+        self._certificates: dict[str, Certificate] = {}
+        if tls:
+            authority = Authority(self.data / "tls")
+            names = (*SERVICES, EDGE, "nats", OWNER)
+            self._certificates = {name: authority.issue(name) for name in names}
 
     async def __aenter__(self) -> Self:
         try:
@@ -96,7 +107,8 @@ class Stack:
             jwks_url=wiring.jwks_url,
             issuer_secret=self.keys.issuer_secret,
             sandbox_url=wiring.sandbox_url,
-            edge_url=f"http://{self.parts[EDGE].addresses[0]}",
+            edge_url=f"http{'s' * bool(self._certificates)}://{self.parts[EDGE].addresses[0]}",
+            certificate=_files(self._certificates.get(OWNER)),
             targets=wiring.targets,
             metrics={name: part.metrics for name, part in self.parts.items() if part.metrics},
             pids={name: part.pids for name, part in self.parts.items()},
@@ -139,7 +151,7 @@ class Stack:
                 parts = urlsplit(given)
                 self.parts[name] = Part(name, [], State.GIVEN, f"{parts.hostname}:{parts.port}")
             else:
-                self.parts[name] = Part(name, [server(self.data)])
+                self.parts[name] = Part(name, [self._server(name, server)])
         for name, module in HELPERS.items():
             self.parts[name] = Part(name, [HttpProcess(name, self.data, module)])
         for name, module in SERVICES.items():
@@ -157,7 +169,12 @@ class Stack:
             issuer_url=f"http://{self.parts['issuer'].addresses[0]}",
             sandbox_url=f"http://{self.parts['sandbox'].addresses[0]}",
             services={name: self.parts[name] for name in SERVICES},
+            certificates=self._certificates,
         )
+
+    def _server(self, name: str, make: Callable[[Path], Store]) -> Store:
+        """A server of ours. The wheels of Redis and Postgres are built without TLS; NATS has it."""
+        return Nats(self.data, certificate=self._certificates.get(name)) if make is Nats else make(self.data)
 
     def _urls_of(self, name: str) -> dict[str, str]:
         """A server's URLs by user. A given server has one, for all of them."""
@@ -169,7 +186,9 @@ class Stack:
 
     async def _prepare(self) -> None:
         """Make streams, tables and users, as the servers' owner."""
-        await prepare_streams(self._urls_of("nats")[OWNER])
+        owner = self._certificates.get(OWNER)
+        context = None if owner is None else ssl.create_default_context(cafile=owner.ca)
+        await prepare_streams(self._urls_of("nats")[OWNER], context)
         passwords = {
             user: server.password_of(user)
             for server in self.parts["postgres"].processes
@@ -183,6 +202,8 @@ class Stack:
         wiring = self._wiring()
         for part in self.parts.values():
             for process in part.processes:
+                if isinstance(process, GrpcProcess):
+                    process.certificate = self._certificates.get(part.name)
                 if isinstance(process, PythonProcess):
                     process.variables = wiring.variables(part.name, process) | self._settings
                 elif isinstance(process, Envoy):
@@ -190,6 +211,10 @@ class Stack:
 
     async def _up(self, names: Iterable[str]) -> None:
         await side_by_side(self.parts[name].up(READY_TIMEOUT_S) for name in names)
+
+
+def _files(certificate: Certificate | None) -> dict[str, str]:
+    return {} if certificate is None else {name: str(file) for name, file in asdict(certificate).items()}
 
 
 async def _to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.authority import Certificate
 from local.issuer.clients import make_clients
 from local.issuer.tokens import AUDIENCE, Minter, write_service_token
 from local.parts import CheckoutProcess, GrpcProcess, Part, PythonProcess, QueueProcess
@@ -95,6 +96,8 @@ class Wiring:
     """Also the `iss` of every token."""
     sandbox_url: str
     services: Mapping[str, Part]
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
+    """By the name of who shows it; empty where nobody speaks TLS."""
 
     @property
     def jwks_url(self) -> str:
@@ -114,7 +117,7 @@ class Wiring:
             process for process in self.services["queue"].processes if isinstance(process, QueueProcess)
         )
         addresses["standing"] = [process.standing_address for process in queues]
-        return Upstreams(self.issuer_url, self.jwks_url, AUDIENCE, addresses)
+        return Upstreams(self.issuer_url, self.jwks_url, AUDIENCE, addresses, self.certificates.get("edge"))
 
     def variables(self, name: str, process: PythonProcess) -> dict[str, str]:
         """The environment of one process of the named part."""
@@ -123,7 +126,7 @@ class Wiring:
         if name == "sandbox":
             return self._of_sandbox(process)
         variables = self._of_every_service(process) | self._of_one_service(name, process)
-        variables |= self._of_servers(name)
+        variables |= self._of_servers(name) | self._of_certificate(name)
         if isinstance(process, GrpcProcess):
             variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
         return variables
@@ -138,8 +141,22 @@ class Wiring:
                 variables[f"CATRACA_{server.upper()}_URL_FILE"] = str(file)
         return variables
 
-    def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
+    def _of_certificate(self, name: str) -> dict[str, str]:
+        certificate = self.certificates.get(name)
+        if certificate is None:
+            return {}
         return {
+            "CATRACA_TLS_CERT_FILE": str(certificate.cert),
+            "CATRACA_TLS_KEY_FILE": str(certificate.key),
+            "CATRACA_TLS_CA_FILE": str(certificate.ca),
+            "CATRACA_TLS_CLIENT_CERT_REQUIRED": "true",
+        }
+
+    def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:
+        called = self.certificates.get("checkout")
+        return {
+            # By whom it believes where it sends webhooks.
+            "CATRACA_TLS_CA_FILE": "" if called is None else str(called.ca),
             "CATRACA_SANDBOX_LISTEN": process.address,
             "CATRACA_SANDBOX_URL": self.sandbox_url,
             "CATRACA_SANDBOX_LEDGER": str(self.data / "sandbox.sqlite"),
@@ -173,7 +190,7 @@ class Wiring:
             return {
                 "CATRACA_TICKET_KEY_FILE": str(files["ticket"]),
                 "CATRACA_WEBHOOK_LISTEN": process.webhook_address,
-                "CATRACA_WEBHOOK_URL": f"http://{process.webhook_address}",
+                "CATRACA_WEBHOOK_URL": f"http{'s' * bool(self.certificates)}://{process.webhook_address}",
                 "CATRACA_SANDBOX_URL": self.sandbox_url,
                 "CATRACA_SANDBOX_KEY_FILE": str(files["sandbox"]),
             }

@@ -5,10 +5,12 @@ sold for it, a row before the message it came from. The audit tolerates what may
 ledger and the streams, each of the rows that were read before.
 """
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nats
+from nats.aio.client import Client
 from redis.asyncio import Redis
 
 from local.audit import load_postgres, load_provider, load_redis, load_streams
@@ -32,6 +34,8 @@ class Sources:
     provider_url: str
     provider_key: str = field(repr=False)
     ticket_key_file: Path | None = None
+    ca_file: str | None = None
+    """The CA of NATS' certificate, where its URL asks for TLS."""
 
     @classmethod
     def of(cls, running: RunningStack) -> "Sources":
@@ -43,6 +47,7 @@ class Sources:
             provider_url=running.sandbox_url,
             provider_key=load_provider.api_key(Path(running.keys["sandbox"])),
             ticket_key_file=Path(running.keys["ticket"]),
+            ca_file=running.certificate.get("ca"),
         )
 
     def ticket_keys(self) -> dict[str, bytes]:
@@ -53,9 +58,14 @@ class Sources:
         return {key.id: key.public}
 
 
+async def _connect_nats(sources: Sources) -> Client:
+    context = ssl.create_default_context(cafile=sources.ca_file) if sources.ca_file else None
+    return await nats.connect(sources.nats_url, inbox_prefix=inbox_of(AUDITOR), tls=context)
+
+
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
-    nc = await nats.connect(sources.nats_url, inbox_prefix=inbox_of(AUDITOR))
+    nc = await _connect_nats(sources)
     # As the services speak; the later protocol would ask for what the auditor may not.
     redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S, protocol=2)
     try:

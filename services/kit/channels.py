@@ -140,11 +140,11 @@ class _Line:
         if self._made_with is None:
             return grpc.aio.insecure_channel(self._target, options=_OPTIONS)
         return grpc.aio.secure_channel(
-            self._target, self._made_with, options=[*_OPTIONS, *_name(self._target)]
+            self._target, self._made_with, options=[*_OPTIONS, *name_for(self._target)]
         )
 
 
-def _name(target: str) -> list[tuple[str, str]]:
+def name_for(target: str) -> list[tuple[str, str]]:
     """The name that a certificate must bear where the target is a list of addresses, and gRPC takes none."""
     if not target.startswith(("ipv4:", "ipv6:")):
         return []
