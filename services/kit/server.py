@@ -145,7 +145,12 @@ async def serve(
         async with metrics.listening(settings, lambda: started.is_set() and not told.is_set()):
             await server.start()
             started.set()
-            await told.wait()
+            try:
+                await told.wait()
+            except asyncio.CancelledError:
+                # Another part of the process has failed, and says why.
+                await server.abandon()
+                raise
             _log.info("draining", name=name, at_most_s=settings.drain_s)
             stopping = asyncio.create_task(server.stop(on_drain))
             impatient = asyncio.create_task(told_again.wait())
