@@ -1,8 +1,9 @@
 """Calls Catraca as a buyer or an organiser: thin typed wrappers around the four services."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import grpc
 from catraca.checkout.v1 import checkout_pb2 as checkout
@@ -16,6 +17,7 @@ from catraca.queue.v1.queue_pb2_grpc import QueueServiceStub
 from catraca.sale.v1 import sale_pb2 as sales
 from catraca.sale.v1.sale_pb2_grpc import SaleServiceStub
 
+from services.kit.channels import name_for
 from services.kit.errors import refusal_of
 
 T = TypeVar("T")
@@ -33,6 +35,8 @@ class Targets:
     inventory: str
     checkout: str
     notifier: str
+    certificate: Mapping[str, str] = field(default_factory=dict)
+    """Files `cert`, `key` and `ca` for TLS; empty where the services speak without."""
 
 
 class Connection:
@@ -47,7 +51,7 @@ class Connection:
             ("grpc.enable_http_proxy", 0),
         ]
         self._channels = [
-            grpc.aio.insecure_channel(target, options=options)
+            _channel(target, targets.certificate, options)
             for target in (targets.queue, targets.inventory, targets.checkout, targets.notifier)
         ]
         at_queue, at_inventory, at_checkout, at_notifier = self._channels
@@ -69,6 +73,16 @@ class Connection:
         """End the connections, and with them every call that still runs."""
         for channel in self._channels:
             await channel.close()
+
+
+def _channel(
+    target: str, certificate: Mapping[str, str], options: Sequence[tuple[str, Any]]
+) -> grpc.aio.Channel:
+    if not certificate:
+        return grpc.aio.insecure_channel(target, options=options)
+    key, cert, ca = (Path(certificate[name]).read_bytes() for name in ("key", "cert", "ca"))
+    credentials = grpc.ssl_channel_credentials(ca, key, cert)
+    return grpc.aio.secure_channel(target, credentials, options=[*options, *name_for(target)])
 
 
 def bearer(token: str, *, buyer: str = "") -> Metadata:

@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -30,18 +30,22 @@ class RunningStack:
     """The data folder, absolute."""
     pid: int
     """The process that supervises the parts."""
-    redis_url: str
-    nats_url: str
-    postgres_url: str
+    redis_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    postgres_url: str = field(repr=False)
+    auditor: dict[str, str] = field(repr=False)
+    """The servers' URLs for who only reads, as an audit does; those above are the owner's."""
     issuer: str
     """The `iss` of valid tokens, which is also the issuer's URL."""
     jwks_url: str
-    issuer_secret: str
+    issuer_secret: str = field(repr=False)
     """What POST /token asks for, as a bearer token."""
     sandbox_url: str
     """The sandbox payment provider."""
     edge_url: str
     """Where browsers reach the services, over gRPC-web."""
+    certificate: dict[str, str]
+    """Files `cert`, `key` and `ca` for who speaks to the services; empty where there is no TLS."""
     targets: dict[str, str]
     """gRPC target by service."""
     metrics: dict[str, list[str]]

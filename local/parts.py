@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from local.authority import Certificate
 from local.servers import ports
 from local.servers.process import Process, Usage
 
@@ -142,9 +143,20 @@ class GrpcProcess(PythonProcess):
     def __init__(self, name: str, folder: Path, module: str) -> None:
         super().__init__(name, folder, module)
         self.metrics_address = f"{ports.HOST}:{ports.reserve()}"
+        self.certificate: Certificate | None = None
+        """What it shows, and asks of others; None without TLS."""
+
+    def _channel(self) -> grpc.Channel:
+        options = [("grpc.enable_http_proxy", 0)]
+        if self.certificate is None:
+            return grpc.insecure_channel(self.address, options)
+        key, cert, ca = (
+            file.read_bytes() for file in (self.certificate.key, self.certificate.cert, self.certificate.ca)
+        )
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(ca, key, cert), options)
 
     def probe(self) -> None:
-        with grpc.insecure_channel(self.address, [("grpc.enable_http_proxy", 0)]) as channel:
+        with self._channel() as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answer = health.Check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S)
         if answer.status != health_pb2.HealthCheckResponse.SERVING:

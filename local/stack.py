@@ -2,23 +2,28 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 from local import discovery
+from local.authority import Authority, Certificate
 from local.discovery import RunningStack
-from local.parts import HttpProcess, Part, PythonProcess, State, service_process, side_by_side
+from local.parts import GrpcProcess, HttpProcess, Part, PythonProcess, State, service_process, side_by_side
+from local.prepare import prepare_streams, prepare_tables
 from local.servers.envoy import Envoy
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
-from local.servers.server import Server
-from local.wiring import Keys, Wiring
+from local.servers.server import Store
+from local.wiring import OWNER, USERS, Keys, Wiring
+from services.kit.rights import AUDITOR
 
-SERVERS: dict[str, Callable[[Path], Server]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
+SERVERS: dict[str, Callable[[Path], Store]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
 HELPERS = {"issuer": "local.issuer", "sandbox": "local.sandbox"}
 EDGE = "edge"
 SERVICES = {name: f"services.{name}" for name in ("queue", "inventory", "checkout", "notifier")}
@@ -29,6 +34,8 @@ class Stack:
     """The whole system below one folder. `async with Stack(folder) as stack:` runs it for the block.
 
     `settings` are environment variables for every process; they win over what the stack provides.
+    With `tls` the services, the edge and NATS speak TLS, each with a certificate of an authority that lies in
+    the folder; services and edge show theirs to each other too.
     `replicas` is how many processes of a service run, one where it is not named.
     Use it from the main thread: the kernel ends the children with the thread that started them.
     """
@@ -39,6 +46,7 @@ class Stack:
         *,
         settings: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
+        tls: bool = False,
     ) -> None:
         self.data = data.absolute()
         self.keys = Keys(self.data / "keys")
@@ -49,6 +57,11 @@ class Stack:
         self._replicas = dict(replicas or {})
         self._urls: dict[str, str] = {}
         self._lock: IO[str] | None = None
+        self._certificates: dict[str, Certificate] = {}
+        if tls:
+            authority = Authority(self.data / "tls")
+            names = (*SERVICES, EDGE, "nats", OWNER)
+            self._certificates = {name: authority.issue(name) for name in names}
 
     async def __aenter__(self) -> Self:
         try:
@@ -86,14 +99,16 @@ class Stack:
         return RunningStack(
             data=str(self.data),
             pid=os.getpid(),
-            redis_url=wiring.redis_url,
-            nats_url=wiring.nats_url,
-            postgres_url=wiring.postgres_url,
+            redis_url=wiring.urls["redis"][OWNER],
+            nats_url=wiring.urls["nats"][OWNER],
+            postgres_url=wiring.urls["postgres"][OWNER],
+            auditor={name: urls[AUDITOR] for name, urls in wiring.urls.items()},
             issuer=wiring.issuer_url,
             jwks_url=wiring.jwks_url,
             issuer_secret=self.keys.issuer_secret,
             sandbox_url=wiring.sandbox_url,
-            edge_url=f"http://{self.parts[EDGE].addresses[0]}",
+            edge_url=f"http{'s' * bool(self._certificates)}://{self.parts[EDGE].addresses[0]}",
+            certificate=_files(self._certificates.get(OWNER)),
             targets=wiring.targets,
             metrics={name: part.metrics for name, part in self.parts.items() if part.metrics},
             pids={name: part.pids for name, part in self.parts.items()},
@@ -110,6 +125,7 @@ class Stack:
         # A server may have moved to another port while it started. The services wait for each other by
         # themselves, as they must in a cluster, so they need no order.
         self._wire()
+        await self._prepare()
         await self._up(SERVICES)
         await self._up([EDGE])
         self.running.write()
@@ -135,7 +151,7 @@ class Stack:
                 parts = urlsplit(given)
                 self.parts[name] = Part(name, [], State.GIVEN, f"{parts.hostname}:{parts.port}")
             else:
-                self.parts[name] = Part(name, [server(self.data)])
+                self.parts[name] = Part(name, [self._server(name, server)])
         for name, module in HELPERS.items():
             self.parts[name] = Part(name, [HttpProcess(name, self.data, module)])
         for name, module in SERVICES.items():
@@ -146,26 +162,48 @@ class Stack:
         self.parts[EDGE] = Part(EDGE, [Envoy(self.data)])
 
     def _wiring(self) -> Wiring:
-        urls = {
-            name: self._urls[name] or next(p.url for p in self.parts[name].processes if isinstance(p, Server))
-            for name in SERVERS
-        }
         return Wiring(
             data=self.data,
             keys=self.keys,
-            redis_url=urls["redis"],
-            nats_url=urls["nats"],
-            postgres_url=urls["postgres"],
+            urls={name: self._urls_of(name) for name in SERVERS},
             issuer_url=f"http://{self.parts['issuer'].addresses[0]}",
             sandbox_url=f"http://{self.parts['sandbox'].addresses[0]}",
             services={name: self.parts[name] for name in SERVICES},
+            certificates=self._certificates,
         )
+
+    def _server(self, name: str, make: Callable[[Path], Store]) -> Store:
+        """A server of ours. The wheels of Redis and Postgres are built without TLS; NATS has it."""
+        return Nats(self.data, certificate=self._certificates.get(name)) if make is Nats else make(self.data)
+
+    def _urls_of(self, name: str) -> dict[str, str]:
+        """A server's URLs by user. A given server has one, for all of them."""
+        given = self._urls[name]
+        if given:
+            return dict.fromkeys([OWNER, *USERS[name]], given)
+        (server,) = (process for process in self.parts[name].processes if isinstance(process, Store))
+        return {OWNER: server.url, **{user: server.url_for(user) for user in USERS[name]}}
+
+    async def _prepare(self) -> None:
+        """Make streams, tables and users, as the servers' owner."""
+        owner = self._certificates.get(OWNER)
+        context = None if owner is None else ssl.create_default_context(cafile=owner.ca)
+        await prepare_streams(self._urls_of("nats")[OWNER], context)
+        passwords = {
+            user: server.password_of(user)
+            for server in self.parts["postgres"].processes
+            if isinstance(server, Postgres)
+            for user in USERS["postgres"]
+        }
+        await prepare_tables(self._urls_of("postgres")[OWNER], passwords)
 
     def _wire(self) -> None:
         """Tell every process of ours its environment."""
         wiring = self._wiring()
         for part in self.parts.values():
             for process in part.processes:
+                if isinstance(process, GrpcProcess):
+                    process.certificate = self._certificates.get(part.name)
                 if isinstance(process, PythonProcess):
                     process.variables = wiring.variables(part.name, process) | self._settings
                 elif isinstance(process, Envoy):
@@ -173,6 +211,10 @@ class Stack:
 
     async def _up(self, names: Iterable[str]) -> None:
         await side_by_side(self.parts[name].up(READY_TIMEOUT_S) for name in names)
+
+
+def _files(certificate: Certificate | None) -> dict[str, str]:
+    return {} if certificate is None else {name: str(file) for name, file in asdict(certificate).items()}
 
 
 async def _to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:

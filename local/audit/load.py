@@ -5,16 +5,20 @@ sold for it, a row before the message it came from. The audit tolerates what may
 ledger and the streams, each of the rows that were read before.
 """
 
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nats
+from nats.aio.client import Client
 from redis.asyncio import Redis
 
 from local.audit import load_postgres, load_provider, load_redis, load_streams
 from local.audit.facts import Facts
 from local.discovery import RunningStack
+from services.kit.rights import AUDITOR
 from services.kit.signing import load_signing_ring
+from services.kit.streams import inbox_of
 
 # A line of a hundred thousand buyers is one answer, which takes seconds to parse.
 READ_TIMEOUT_S = 120.0
@@ -24,23 +28,26 @@ READ_TIMEOUT_S = 120.0
 class Sources:
     """Where the stores, the streams and the provider are."""
 
-    redis_url: str
-    nats_url: str
-    postgres_url: str
+    redis_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    postgres_url: str = field(repr=False)
     provider_url: str
-    provider_key: str
+    provider_key: str = field(repr=False)
     ticket_key_file: Path | None = None
+    ca_file: str | None = None
+    """The CA of NATS' certificate, where its URL asks for TLS."""
 
     @classmethod
     def of(cls, running: RunningStack) -> "Sources":
         """Those of a running stack."""
         return cls(
-            redis_url=running.redis_url,
-            nats_url=running.nats_url,
-            postgres_url=running.postgres_url,
+            redis_url=running.auditor["redis"],
+            nats_url=running.auditor["nats"],
+            postgres_url=running.auditor["postgres"],
             provider_url=running.sandbox_url,
             provider_key=load_provider.api_key(Path(running.keys["sandbox"])),
             ticket_key_file=Path(running.keys["ticket"]),
+            ca_file=running.certificate.get("ca"),
         )
 
     def ticket_keys(self) -> dict[str, bytes]:
@@ -51,10 +58,16 @@ class Sources:
         return {key.id: key.public for key in ring.keys}
 
 
+async def _connect_nats(sources: Sources) -> Client:
+    context = ssl.create_default_context(cafile=sources.ca_file) if sources.ca_file else None
+    return await nats.connect(sources.nats_url, inbox_prefix=inbox_of(AUDITOR), tls=context)
+
+
 async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
-    nc = await nats.connect(sources.nats_url)
-    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S)
+    nc = await _connect_nats(sources)
+    # As the services speak; the later protocol would ask for what the auditor may not.
+    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S, protocol=2)
     try:
         js = nc.jetstream()
         definitions = await load_streams.definitions(js, sale)

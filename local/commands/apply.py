@@ -92,7 +92,7 @@ def differences(before: Any, after: Any, path: str = "spec") -> list[str]:
 
 async def _apply(stack: RunningStack, manifests: list[Manifest], console: Console, *, dry_run: bool) -> int:
     metadata = bearer(stack.minter().mint("organiser", roles=["organiser"]))
-    async with Connection(Targets(**stack.targets)) as connection:
+    async with Connection(Targets(**stack.targets, certificate=stack.certificate)) as connection:
         for name, spec in manifests:
             request = sales.DefineRequest(sale=name, spec=spec, dry_run=dry_run)
             try:

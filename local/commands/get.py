@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _get(stack: RunningStack, name: str | None, *, archived: bool) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     metadata = bearer(stack.minter().mint("organiser", roles=["organiser"]))
-    async with Connection(Targets(**stack.targets)) as connection:
+    async with Connection(Targets(**stack.targets, certificate=stack.certificate)) as connection:
         try:
             if name is None:
                 found = [sale async for sale in all_sales(connection, metadata, archived=archived)]

@@ -131,7 +131,7 @@ def _sales(stack: RunningStack) -> list[Sale]:
 
     async def read() -> list[Sale]:
         metadata = bearer(stack.minter().mint("organiser", roles=["organiser"]))
-        async with Connection(Targets(**stack.targets)) as connection:
+        async with Connection(Targets(**stack.targets, certificate=stack.certificate)) as connection:
             return [sale async for sale in all_sales(connection, metadata, archived=True)]
 
     return asyncio.run(read())

@@ -30,6 +30,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("up", help="run every server and service on this machine until Ctrl-C")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="where data, keys and logs are kept")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run kept there")
+    parser.add_argument(
+        "--tls", action="store_true", help="speak TLS, with certificates made in the data folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -37,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stack. Returns 0 when it was asked to stop, 1 when it could not start."""
     if arguments.fresh:
         forget(arguments.data)
-    return asyncio.run(serve(Stack(arguments.data), Console()))
+    return asyncio.run(serve(Stack(arguments.data, tls=arguments.tls), Console()))
 
 
 def forget(data: Path) -> None:

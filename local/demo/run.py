@@ -28,10 +28,13 @@ async def demo(settings: RushSettings, data: Path, console: Console) -> None:
     """Run it until cancelled."""
     console.print("Starting Redis, NATS, Postgres, the services and Envoy …", highlight=False)
     picture = Picture(f"demo-{secrets.token_hex(3)}")
-    async with Stack(data) as stack, Connection(Targets(**stack.running.targets)) as connection:
+    async with (
+        Stack(data) as stack,
+        Connection(Targets(**stack.running.targets, certificate=stack.running.certificate)) as connection,
+    ):
         organiser = organiser_of(stack.running, connection)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(listen(picture, stack.running.nats_url))
+            tasks.create_task(listen(picture, stack.running.auditor["nats"]))
             tasks.create_task(look(picture, organiser))
             tasks.create_task(_sell(settings, stack, picture, organiser))
             tasks.create_task(_show(picture, stack, console))

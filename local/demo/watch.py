@@ -15,6 +15,8 @@ from nats.aio.msg import Msg
 from local.client import Organiser
 from local.demo.events import lines
 from services.kit.errors import Refusal
+from services.kit.rights import AUDITOR
+from services.kit.streams import inbox_of
 
 POLL_S = 1.0
 KEPT_MESSAGES = 40
@@ -67,7 +69,7 @@ async def look(picture: Picture, organiser: Organiser) -> None:
 
 async def listen(picture: Picture, nats_url: str) -> None:
     """Take notice of every event until cancelled."""
-    connection = await nats.connect(nats_url, allow_reconnect=True)
+    connection = await nats.connect(nats_url, allow_reconnect=True, inbox_prefix=inbox_of(AUDITOR))
 
     async def heard(message: Msg) -> None:
         if f".{picture.sale}." in f"{message.subject}.":

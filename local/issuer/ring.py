@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class RingKey:
     """One RSA pair; its id is of its public half. Times are seconds since 1970."""
 
     id: str
-    pem: str
+    pem: str = field(repr=False)
     made_at: float
     signs_since: float | None = None
     retired_at: float | None = None

@@ -52,10 +52,8 @@ class Crowd:
         async with AsyncExitStack() as stack:
             payer = await stack.enter_async_context(Payer())
             count = self._settings.bffs + DIRECT_CONNECTIONS
-            connections = [
-                await stack.enter_async_context(Connection(Targets(**self._plan.targets)))
-                for _ in range(count)
-            ]
+            targets = Targets(**self._plan.targets, certificate=self._plan.certificate)
+            connections = [await stack.enter_async_context(Connection(targets)) for _ in range(count)]
             try:
                 async with asyncio.TaskGroup() as tasks:
                     simulation = Simulation(self._plan, payer, tasks)

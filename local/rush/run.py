@@ -85,7 +85,10 @@ async def _sell_out(
     running = ground.running
     plan = plan_for(settings, running, sale)
     crowd_log = ground.folder / "logs" / "crowd.log"
-    async with CrowdProcess(plan, crowd_log) as crowd, Connection(Targets(**running.targets)) as connection:
+    async with (
+        CrowdProcess(plan, crowd_log) as crowd,
+        Connection(Targets(**running.targets, certificate=running.certificate)) as connection,
+    ):
         meter.also("crowd", crowd.pid)
         clock.ends("crowd")
         organiser = organiser_of(running, connection)
@@ -116,6 +119,7 @@ def plan_for(settings: RushSettings, running: RunningStack, sale: str) -> Plan:
         settings=settings,
         sale=sale,
         targets=running.targets,
+        certificate=running.certificate,
         issuer=running.issuer,
         issuer_key_file=running.keys["issuer"],
         sections=described(spec(settings, TITLE, time.time())),

@@ -106,6 +106,7 @@ class Plan:
     settings: RushSettings
     sale: str
     targets: dict[str, str]
+    certificate: dict[str, str]
     issuer: str
     issuer_key_file: str
     sections: list[list[Any]]

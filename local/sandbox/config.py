@@ -28,6 +28,9 @@ class SandboxSettings:
     sandbox_lost_answer_rate: float = setting(
         0.0, "Share of calls that are carried out and never answered.", minimum=0, maximum=1
     )
+    tls_ca_file: Path | None = setting(
+        None, "PEM file with the CAs of those whom webhooks are sent to; without it the machine's."
+    )
     log_level: str = setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

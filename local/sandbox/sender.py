@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 
 import aiohttp
@@ -31,6 +32,7 @@ class Sender:
         self._ledger = ledger
         self._duplicate_rate = settings.sandbox_duplicate_rate
         self._secret = secrets.webhook_secret
+        self._context = ssl.create_default_context(cafile=settings.tls_ca_file)
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
@@ -38,7 +40,7 @@ class Sender:
     async def run(self) -> None:
         """Decide delayed payments and send due webhooks, until cancelled."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
-        connector = aiohttp.TCPConnector(limit=AT_ONCE)
+        connector = aiohttp.TCPConnector(limit=AT_ONCE, ssl=self._context)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as self._session:
             while True:
                 # What ends while the ledger is read was read as due and is not.

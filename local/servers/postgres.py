@@ -14,7 +14,7 @@ import psutil
 from local.private import kept_secret
 from local.servers import binaries, ports
 from local.servers.process import StartFailed, guarded
-from local.servers.server import Server
+from local.servers.server import Store
 
 USER = "catraca"
 DATABASE = "catraca"
@@ -32,7 +32,7 @@ SETTINGS = {
 }
 
 
-class Postgres(Server):
+class Postgres(Store):
     """A Postgres server. `kill9` and `start` again keep port, password and data."""
 
     # Fast shutdown: open connections are ended, the rest is checkpointed.
@@ -52,6 +52,10 @@ class Postgres(Server):
     def url_of(self, database: str) -> str:
         """The URL of another database on this server."""
         return f"postgresql://{USER}:{self._password}@{self.address}/{database}"
+
+    def url_for(self, user: str) -> str:
+        """The URL of a user that `local.prepare` makes."""
+        return f"postgresql://{user}:{self.password_of(user)}@{self.address}/{DATABASE}"
 
     def create_database(self, database: str) -> str:
         """Create an empty database and return its URL."""

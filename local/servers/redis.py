@@ -1,11 +1,13 @@
 """Redis 6.2 or newer with an append-only file synced at every write, as inventory and queue expect it."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from local.private import kept_secret, write_private
 from local.servers import binaries, ports
-from local.servers.server import Server
+from local.servers.server import Store
+from services.kit.rights import REDIS, Keys
 
 CONFIG = """\
 bind {host}
@@ -18,11 +20,15 @@ appendfsync always
 save ""
 maxmemory-policy noeviction
 loglevel notice
+{users}
 """
 
 
-class Redis(Server):
-    """A Redis server. `kill9` and `start` again keep port, password and data."""
+class Redis(Store):
+    """A Redis server. `kill9` and `start` again keep port, passwords and data.
+
+    `url` is its owner's, who may do everything; each service has a user with the rights it needs.
+    """
 
     def __init__(self, folder: Path, name: str = "redis") -> None:
         super().__init__(name, folder)
@@ -34,12 +40,26 @@ class Redis(Server):
     def url(self) -> str:
         return f"redis://:{self._password}@{self.address}/0"
 
+    def url_for(self, user: str) -> str:
+        """The URL of a user of `services.kit.rights.REDIS`."""
+        return f"redis://{user}:{self.password_of(user)}@{self.address}/0"
+
     def prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         write_private(
             self.config,
-            CONFIG.format(host=ports.HOST, port=self.port, password=self._password, data=self.data),
+            CONFIG.format(
+                host=ports.HOST,
+                port=self.port,
+                password=self._password,
+                data=self.data,
+                users="\n".join(f"user {self._user(name, keys)}" for name, keys in REDIS.items()),
+            ),
         )
+
+    def _user(self, name: str, keys: Keys) -> str:
+        digest = hashlib.sha256(self.password_of(name).encode()).hexdigest()
+        return f"{name} on #{digest} {keys.acl}"
 
     def command(self) -> Sequence[str]:
         return [str(binaries.redis_server()), str(self.config)]

@@ -2,8 +2,12 @@
 
 import abc
 import socket
+import ssl
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
+from local.authority import Certificate
+from local.private import kept_secret
 from local.servers import ports
 from local.servers.process import Process, StartFailed
 
@@ -62,3 +66,23 @@ class Server(Process):
     def connect(self) -> socket.socket:
         """A plain TCP connection for the probe."""
         return socket.create_connection((ports.HOST, self.port), PROBE_TIMEOUT_S)
+
+
+def connection_to(address: str, certificate: Certificate | None) -> HTTPConnection:
+    """A connection for a probe of HTTP, with TLS where the server has a certificate."""
+    if certificate is None:
+        return HTTPConnection(address, timeout=PROBE_TIMEOUT_S)
+    context = ssl.create_default_context(cafile=str(certificate.ca))
+    return HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=context)
+
+
+class Store(Server):
+    """A server with users: `url` is its owner's, who may do everything, and is for no service."""
+
+    @abc.abstractmethod
+    def url_for(self, user: str) -> str:
+        """Address and credentials of a user with the rights it needs. Never log it."""
+
+    def password_of(self, user: str) -> str:
+        """The user's password, made at first use and kept in a file that only the server's owner may read."""
+        return kept_secret(self.folder / "secrets" / f"{self.name}-{user}")

@@ -23,7 +23,7 @@ from services.checkout.webhooks import PATH, Webhooks
 from services.checkout.workers import resume
 from services.checkout.workers.intake import IntakeWorker
 from services.checkout.workers.relay import Relay
-from services.kit import logs, metrics, server
+from services.kit import logs, metrics, server, tls
 from services.kit.channels import Channels
 from services.kit.definitions import Definitions
 from services.kit.errors import refusal_for
@@ -31,7 +31,7 @@ from services.kit.http import listening
 from services.kit.keys import LiveRing
 from services.kit.settings import SettingError, load_or_exit, variable_of
 from services.kit.signing import LiveSigningRing
-from services.kit.streams import connect_nats, declare
+from services.kit.streams import connect_nats, prepare
 from services.kit.tasks import stop
 
 NAME = "checkout"
@@ -51,12 +51,12 @@ async def main(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for provider in providers.values():
             stack.push_async_callback(provider.close)
-        channels = Channels(settings.service_token_file)
+        channels = Channels(settings.service_token_file, tls.ChannelFiles(settings))
         stack.push_async_callback(channels.close)
-        nc = await connect_nats(settings, NAME)
+        nc = await connect_nats(settings, NAME, tls.to_nats(settings))
         stack.push_async_callback(nc.close)
         js = nc.jetstream()
-        await declare(js, settings.stream_replicas)
+        await prepare(js, settings, NAME)
         definitions = Definitions(js)
         await definitions.start()
         stack.push_async_callback(definitions.close)
@@ -79,8 +79,11 @@ async def main(settings: Settings) -> None:
         )
         stack.enter_context(metrics.read_before_scrape(reading))
         webhooks = Webhooks(store, saga, providers, steps).application()
-        await stack.enter_async_context(listening(webhooks, settings.webhook_listen, "webhook_listen"))
-        workers = _Workers(store, saga, relay)
+        context = tls.for_clients(settings)
+        await stack.enter_async_context(
+            listening(webhooks, settings.webhook_listen, "webhook_listen", context)
+        )
+        workers = _Workers(store, saga, relay, settings)
         working = asyncio.create_task(workers.run(worker.run(js), resume.run(store, saga, settings)))
         servicer = OrderServicer(intake, store, saga, ticket_keys)
         settlement = SettlementServicer(intake, store)
@@ -97,15 +100,16 @@ async def main(settings: Settings) -> None:
 class _Workers:
     """The loops that need the database: they begin when it is there, while orders are taken in already."""
 
-    def __init__(self, store: Store, saga: Saga, relay: Relay) -> None:
+    def __init__(self, store: Store, saga: Saga, relay: Relay, settings: Settings) -> None:
         self._store = store
+        self._prepared = settings.stores_prepared
         self._saga = saga
         self._relay = relay
         self._taking: list[asyncio.Task[None]] = []
 
     async def run(self, *taking: Coroutine[Any, Any, None]) -> None:
         """Work until cancelled. `taking` are the loops that take up orders: a drain ends them first."""
-        await self._migrate()
+        await self._until_migrated()
         self._taking = [asyncio.create_task(loop) for loop in taking]
         relaying = asyncio.create_task(self._relay.run())
         running = {relaying, *self._taking}
@@ -125,15 +129,28 @@ class _Workers:
         await self._saga.idle()
         await self._relay.idle()
 
-    async def _migrate(self) -> None:
+    async def _until_migrated(self) -> None:
         while True:
             try:
-                return await self._store.migrate()
+                if not self._prepared:
+                    return await self._store.migrate()
+                missing = await self._store.missing_migrations()
+                if not missing:
+                    return None
+                log.warning("database_waits", missing=missing)
             except Exception as problem:
+                why = tls.distrust(problem)
+                if why is not None:
+                    raise tls.distrusted("postgres_url", "postgres_ca_file", why) from None
+                if isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError):
+                    expected = "a user and password that may use it"
+                    raise SettingError(
+                        variable_of("postgres_url"), "refused by its Postgres", expected
+                    ) from None
                 if refusal_for(problem) is None:
                     raise
                 log.warning("database_waits", problem=repr(problem))
-                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
 
 async def _first_of(*tasks: asyncio.Task[None]) -> None:
@@ -156,6 +173,8 @@ async def _pool(settings: Settings) -> "asyncpg.Pool[Any]":
             command_timeout=settings.postgres_timeout_s,
             timeout=settings.postgres_timeout_s,
             server_settings={"application_name": "catraca-checkout"},
+            # None leaves it to the URL.
+            ssl=tls.to_postgres(settings),
             # Every statement stands alone: there is no session state whose clearing is worth a round trip.
             reset=_nothing_to_reset,
         )

@@ -11,6 +11,9 @@ class Settings(CommonSettings):
     """What checkout is told beside the common settings."""
 
     postgres_url: str = setting(REQUIRED, "postgresql://user:password@host:port/database.", secret=True)
+    postgres_ca_file: Path | None = setting(
+        None, "PEM file with the CAs of Postgres' certificate; the URL then says sslmode=verify-full."
+    )
     postgres_connections: int = setting(
         8,
         "Connections to Postgres at most; statements are batches, so few are enough.",

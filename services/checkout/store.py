@@ -12,7 +12,7 @@ from services.checkout.messages import Announcement, announcement
 from services.checkout.records import Buyer, Change, Order
 from services.checkout.states import TERMINAL, OrderState
 from services.kit.batcher import Batcher
-from services.kit.sql import Queries, migrate
+from services.kit.sql import Queries, migrate, missing_migrations
 
 SQL = Path(__file__).with_name("sql")
 MIGRATIONS = SQL / "migrations"
@@ -69,6 +69,10 @@ class Store:
     async def migrate(self) -> None:
         """Bring the schema up to date; replicas that start together wait for each other."""
         await migrate(self._pool, MIGRATIONS, LOCK_ID)
+
+    async def missing_migrations(self) -> list[str]:
+        """What the schema lacks, where somebody else brings it up to date."""
+        return await missing_migrations(self._pool, MIGRATIONS)
 
     # ---- writing ----
 

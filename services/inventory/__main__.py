@@ -18,15 +18,15 @@ from services.inventory.store import SERVICE, Bounds, Store, key_of
 from services.inventory.workers.loader import Loader
 from services.inventory.workers.relay import Relays, last_published
 from services.inventory.workers.sweeper import Sweeper
-from services.kit import logs, metrics
+from services.kit import logs, metrics, tls
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import LiveRing
-from services.kit.redis import connect, require_noeviction
+from services.kit.redis import connect_to, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
 from services.kit.settings import load_or_exit
-from services.kit.streams import connect_nats, declare
+from services.kit.streams import connect_nats, prepare
 from services.kit.tasks import stop
 
 # A relay is poked by what this process does; what a dead one left behind may wait this long.
@@ -107,11 +107,11 @@ async def main() -> None:
     """Runs until told to stop."""
     settings = load_or_exit(InventorySettings)
     logs.configure(SERVICE, settings.log_level)
-    redis = connect(settings.redis_url)
+    redis = connect_to(settings)
     await require_noeviction(redis)
-    nats = await connect_nats(settings, SERVICE)
+    nats = await connect_nats(settings, SERVICE, tls.to_nats(settings))
     js = nats.jetstream()
-    await declare(js, settings.stream_replicas)
+    await prepare(js, settings, SERVICE)
     inventory = Inventory(settings, redis, js)
     await inventory.definitions.start()
     workers = [

@@ -1,5 +1,6 @@
 """Channels to other services: one per target, kept, each call with this service's token and a deadline."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -8,14 +9,17 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from services.kit import tracing
+from services.kit import tls, tracing
 from services.kit.errors import Refusal
 from services.kit.logs import get_logger
+from services.kit.tasks import stop
 
 DEFAULT_DEADLINE_S = 10.0
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _LOOK_AGAIN_S = 2.0
+# What a call to another service takes at most, streams apart, which are opened again.
+_LEAVE_S = 60.0
 # Repeating is safe everywhere, as every mutation carries an id made by the caller. The throttle keeps repeats
 # from burying a service that is down.
 _SERVICE_CONFIG = json.dumps(
@@ -54,9 +58,11 @@ _log = get_logger("channels")
 class Channels:
     """Keeps one channel per target. `service_token_file` is read again when it changes."""
 
-    def __init__(self, service_token_file: Path) -> None:
+    def __init__(self, service_token_file: Path, files: tls.ChannelFiles | None = None) -> None:
+        """`files` say what channels are made with; without them they are plain."""
         self._token = _TokenFile(service_token_file)
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._files = files
+        self._channels: dict[str, _Authorized] = {}
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """The channel to a target (host:port, or dns:///name:port for every replica behind a name).
@@ -65,8 +71,7 @@ class Channels:
         file cannot be read.
         """
         if target not in self._channels:
-            plain = grpc.aio.insecure_channel(target, options=_OPTIONS)
-            self._channels[target] = _Authorized(plain, self._token)
+            self._channels[target] = _Authorized(_Line(target, self._files), self._token)
         return self._channels[target]
 
     async def close(self) -> None:
@@ -99,12 +104,73 @@ class _TokenFile:
         return self._metadata
 
 
+class _Line:
+    """The channel to a target, replaced by another when this service's certificate is renewed.
+
+    gRPC shows for ever what a channel was made with. Calls that run end on the channel they began on.
+    """
+
+    def __init__(self, target: str, files: tls.ChannelFiles | None) -> None:
+        self._target = target
+        self._files = files
+        self._made_with = self._credentials()
+        self.channel = self._open()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def present(self) -> grpc.aio.Channel:
+        """The channel for a call that begins now."""
+        credentials = self._credentials()
+        if credentials is not self._made_with:
+            former, self._made_with = self.channel, credentials
+            self.channel = self._open()
+            leaving = asyncio.create_task(former.close(_LEAVE_S))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        return self.channel
+
+    async def close(self, grace: float | None) -> None:
+        """Close the channel, and what is left of its forerunners."""
+        await self.channel.close(grace)
+        await stop(*self._leaving)
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        return None if self._files is None else self._files.credentials()
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._made_with is None:
+            return grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+        return grpc.aio.secure_channel(
+            self._target, self._made_with, options=[*_OPTIONS, *name_for(self._target)]
+        )
+
+
+def name_for(target: str) -> list[tuple[str, str]]:
+    """The name that a certificate must bear where the target is a list of addresses, and gRPC takes none."""
+    if not target.startswith(("ipv4:", "ipv6:")):
+        return []
+    first = target.split(":", 1)[1].split(",")[0]
+    return [("grpc.default_authority", first.rpartition(":")[0])]
+
+
 class _Authorized(grpc.aio.Channel):
     """A channel whose calls carry the token; a client interceptor would cost a task per call."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: _TokenFile) -> None:
-        self._channel = channel
+    def __init__(self, line: _Line, token: _TokenFile) -> None:
+        self._line = line
         self._token = token
+
+    def _method(self, kind: str, method: str, *arguments: Any, **options: Any) -> Any:
+        """The method on the channel there is when it is called."""
+        on, callable_ = self._line.channel, getattr(self._line.channel, kind)(method, *arguments, **options)
+
+        def call(request: Any, **how: Any) -> Any:
+            nonlocal on, callable_
+            present = self._line.present()
+            if present is not on:
+                on, callable_ = present, getattr(present, kind)(method, *arguments, **options)
+            return callable_(request, **how)
+
+        return call
 
     def _calling(self, call: Any, default_timeout: float | None) -> Any:
         def authorized(
@@ -118,7 +184,7 @@ class _Authorized(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""
-        call = self._channel.unary_unary(method, *arguments, **options)
+        call = self._method("unary_unary", method, *arguments, **options)
 
         def traced(request: Any, *, metadata: Any = (), **rest: Any) -> Any:
             span, carried = tracing.calling(method)
@@ -131,15 +197,15 @@ class _Authorized(grpc.aio.Channel):
 
     def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""
-        return self._calling(self._channel.unary_stream(method, *arguments, **options), None)
+        return self._calling(self._method("unary_stream", method, *arguments, **options), None)
 
     def stream_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""
-        return self._calling(self._channel.stream_unary(method, *arguments, **options), None)
+        return self._calling(self._method("stream_unary", method, *arguments, **options), None)
 
     def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
         """As of any channel."""
-        return self._calling(self._channel.stream_stream(method, *arguments, **options), None)
+        return self._calling(self._method("stream_stream", method, *arguments, **options), None)
 
     async def __aenter__(self) -> "_Authorized":
         return self
@@ -149,16 +215,16 @@ class _Authorized(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Closes the channel."""
-        await self._channel.close(grace)
+        await self._line.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Whether the channel is connected."""
-        return self._channel.get_state(try_to_connect)
+        return self._line.channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Returns when the state is another."""
-        await self._channel.wait_for_state_change(last_observed_state)
+        await self._line.channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
         """Returns when the channel is connected."""
-        await self._channel.channel_ready()
+        await self._line.channel.channel_ready()

@@ -53,6 +53,7 @@ EXCEPTIONS: Mapping[str, str] = {
     # What a generated servicer raises for a method that nobody wrote.
     "builtins.NotImplementedError": "METHOD_UNKNOWN",
     "socket.gaierror": "UNAVAILABLE",
+    "ssl.SSLError": "UNAVAILABLE",
     "redis.exceptions.ConnectionError": "UNAVAILABLE",
     "redis.exceptions.TimeoutError": "UNAVAILABLE",
     "redis.exceptions.MaxConnectionsError": "OVERLOADED",

@@ -1,6 +1,7 @@
 """Who calls: bearer JWTs verified and remembered for a bounded time, and the buyer a call speaks for."""
 
 import hashlib
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -169,9 +170,13 @@ class Verifier:
         fresh_s: float,
         remember_s: float,
         remember_most: int,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """`keys` are what buyers' ids are made with; a Caller carries them. The bounds are settings."""
-        self._key_set = KeySet(jwks_url, fresh_s)
+        """`keys` are what buyers' ids are made with; a Caller carries them. The bounds are settings.
+
+        `context` is what an https URL is read with.
+        """
+        self._key_set = KeySet(jwks_url, fresh_s, context)
         self._remember_s = remember_s
         self._remember_most = remember_most
         self._issuer = issuer

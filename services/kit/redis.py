@@ -2,7 +2,8 @@
 
 import asyncio
 import builtins
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
@@ -13,11 +14,13 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ConnectionError,
+    NoPermissionError,
     TimeoutError,
 )
 
+from services.kit import tls
 from services.kit.logs import get_logger
-from services.kit.settings import SettingError, variable_of
+from services.kit.settings import CommonSettings, SettingError, variable_of
 
 log = get_logger(__name__)
 
@@ -30,8 +33,16 @@ _RETRIES = 4
 _WAIT_S = 0.5
 
 
-def connect(url: str) -> Redis:
-    """A client whose connections open when they are first used. Close it with `aclose()`."""
+def connect_to(settings: CommonSettings) -> Redis:
+    """A client of the Redis that the settings name. Raises SettingError for files that cannot be used."""
+    return connect(settings.redis_url or "", tls.to_redis(settings))
+
+
+def connect(url: str, context: ssl.SSLContext | None = None) -> Redis:
+    """A client whose connections open when they are first used. Close it with `aclose()`.
+
+    `context` is what a URL of rediss:// is connected with, in place of the machine's CAs.
+    """
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
         max_connections=_CONNECTIONS,
@@ -47,7 +58,14 @@ def connect(url: str) -> Redis:
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
     )
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
+    how: dict[str, Any] = {}
+    if context is not None:
+
+        def arguments(connection: Connection) -> Mapping[str, Any]:
+            return {**Connection._connection_arguments(connection), "ssl": context}
+
+        how["_connection_arguments"] = arguments
+    pool.connection_class = type(kind.__name__, (_Cancellable, kind), how)
     return Redis.from_pool(pool)
 
 
@@ -75,8 +93,8 @@ class _Cancellable(Connection):
 async def require_noeviction(redis: Redis) -> None:
     """Waits for Redis, and refuses one that may drop keys of a running sale to make room.
 
-    Raises SettingError if maxmemory-policy is not noeviction, or if Redis does not let us in. INFO is asked,
-    as CONFIG is often forbidden.
+    Raises SettingError if maxmemory-policy is not noeviction, if Redis does not let us in, or if its
+    certificate is not believed. INFO is asked, as CONFIG is often forbidden.
     """
     policy = (await _memory_of(redis)).get("maxmemory_policy", "unknown")
     if policy != "noeviction":
@@ -93,10 +111,13 @@ async def _memory_of(redis: Redis) -> dict[str, Any]:
         try:
             memory: dict[str, Any] = await redis.info("memory")
             return memory
-        except (AuthenticationError, AuthorizationError):
+        except (AuthenticationError, AuthorizationError, NoPermissionError):
             raise SettingError(
                 variable_of("redis_url"), "refused by its Redis", "a user and password that may use it"
             ) from None
         except (ConnectionError, TimeoutError) as problem:
+            why = tls.distrust(problem)
+            if why is not None:
+                raise tls.distrusted("redis_url", "redis_ca_file", why) from None
             log.warning("redis_waits", problem=str(problem))
             await asyncio.sleep(_WAIT_S)

@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pool import Default
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.kit import metrics, tracing
+from services.kit import metrics, tls, tracing
 from services.kit.identity import Verifier
 from services.kit.interceptor import Guard
 from services.kit.keys import LiveRing
@@ -50,7 +50,7 @@ class Server:
     ) -> None:
         """`public` names the methods that need no token, as "/package.Service/Method".
 
-        Raises SettingError for a buyers' key file that cannot be used.
+        Raises SettingError for a buyers' key file, or files of certificates, that cannot be used.
         """
         keys = LiveRing(settings.buyer_hash_key_file, "buyer_hash_key_file")
         verifier = Verifier(
@@ -61,7 +61,9 @@ class Server:
             fresh_s=settings.jwks_fresh_s,
             remember_s=settings.token_remembered_s,
             remember_most=settings.tokens_remembered,
+            context=tls.to_issuer(settings),
         )
+        self._credentials = tls.server_credentials(settings)
         guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public))
         self._name = name
         self._settings = settings
@@ -81,7 +83,10 @@ class Server:
     async def start(self) -> int:
         """Listens and reports SERVING; answers the port. Raises SettingError where it cannot listen."""
         try:
-            port = self._server.add_insecure_port(self._settings.listen)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._settings.listen)
+            else:
+                port = self._server.add_secure_port(self._settings.listen, self._credentials)
         except RuntimeError:
             port = 0
         if port == 0 and not self._settings.listen.startswith("unix:"):
@@ -140,7 +145,12 @@ async def serve(
         async with metrics.listening(settings, lambda: started.is_set() and not told.is_set()):
             await server.start()
             started.set()
-            await told.wait()
+            try:
+                await told.wait()
+            except asyncio.CancelledError:
+                # Another part of the process has failed, and says why.
+                await server.abandon()
+                raise
             _log.info("draining", name=name, at_most_s=settings.drain_s)
             stopping = asyncio.create_task(server.stop(on_drain))
             impatient = asyncio.create_task(told_again.wait())

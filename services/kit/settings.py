@@ -54,9 +54,35 @@ class CommonSettings:
     """What every service is told."""
 
     listen: str = setting("127.0.0.1:50051", "host:port that gRPC listens on; port 0 takes a free one.")
-    nats_url: str = setting(REQUIRED, "nats://host:port of JetStream.", secret=True)
+    nats_url: str = setting(
+        REQUIRED, "nats://user:password@host:port of JetStream, or tls:// for TLS.", secret=True
+    )
     redis_url: str | None = setting(
-        None, "redis://host:port of the service's store, where it has one.", secret=True
+        None,
+        "redis://user:password@host:port of the service's store, or rediss:// for TLS, where it has one.",
+        secret=True,
+    )
+    tls_cert_file: Path | None = setting(
+        None,
+        "PEM file with the certificate that this service shows, as server and as client, and those between "
+        "it and its CA; without it gRPC and HTTP are served without TLS. Read again when it changes.",
+    )
+    tls_key_file: Path | None = setting(None, "PEM file with the private key of the certificate.")
+    tls_ca_file: Path | None = setting(
+        None,
+        "PEM file with the CAs that certificates of other services come from; without it they are called "
+        "without TLS. Servers are believed by it too, unless a file of their own is named.",
+    )
+    tls_client_cert_required: bool = setting(
+        False, "Whether gRPC takes calls only from those who show a certificate of a CA in tls_ca_file."
+    )
+    redis_ca_file: Path | None = setting(None, "PEM file with the CAs of Redis' certificate.")
+    nats_ca_file: Path | None = setting(None, "PEM file with the CAs of NATS' certificate.")
+    jwks_ca_file: Path | None = setting(None, "PEM file with the CAs of the issuer's certificate.")
+    stores_prepared: bool = setting(
+        False,
+        "Whether somebody with more rights makes the streams, buckets and tables; then this service waits "
+        "for them, and needs no right to make any.",
     )
     stream_replicas: int = setting(
         1, "Servers that keep each stream; 3 in a cluster that shall survive one.", minimum=1, maximum=5
@@ -116,15 +142,25 @@ def variable_of(field: str) -> str:
     return PREFIX + field.upper()
 
 
+def file_variable_of(field: str) -> str:
+    """The variable that may name a file with a secret field's value, in its place."""
+    return variable_of(field) + "_FILE"
+
+
 def load(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
     """Reads `cls` from the environment; a variable that is empty counts as not set.
 
-    Raises SettingError for the first field that is missing, malformed or out of bounds.
+    A secret may stand in a file instead, which `<VARIABLE>_FILE` names: the environment of a process is seen
+    by more than its files. Raises SettingError for the first field that is missing, malformed, out of bounds
+    or given twice.
     """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         text = environ.get(variable_of(field.name), "").strip()
+        file = environ.get(file_variable_of(field.name), "").strip()
+        if file and field.metadata.get("secret"):
+            text = _read_secret(field, hints[field.name], text, file)
         if text:
             values[field.name] = _parse(field, hints[field.name], text)
         elif field.default is REQUIRED and field.default_factory is REQUIRED:
@@ -144,6 +180,23 @@ def exit_for(error: SettingError) -> typing.NoReturn:
     """Ends the process with the error's sentence on stderr and status 2."""
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2)
+
+
+def _read_secret(field: "dataclasses.Field[Any]", hint: Any, text: str, file: str) -> str:
+    variable = file_variable_of(field.name)
+    if text:
+        expected = f"not set, as {variable_of(field.name)} is"
+        raise SettingError(variable, f"{file!r}", expected)
+    expected = f"a file with {_expected(field, hint)}"
+    try:
+        text = Path(file).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingError(variable, f"{file!r} ({error.strerror or 'not readable'})", expected) from None
+    except ValueError:
+        raise SettingError(variable, f"{file!r}, whose content is no text", expected) from None
+    if not text:
+        raise SettingError(variable, f"{file!r}, which is empty", expected)
+    return text
 
 
 def _parse(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:

@@ -95,6 +95,17 @@ async def migrate(pool: "asyncpg.Pool[Any]", folder: Path, lock_id: int) -> list
     return applied_now
 
 
+async def missing_migrations(pool: "asyncpg.Pool[Any]", folder: Path) -> list[str]:
+    """The folder's migrations that the database lacks, for who may not apply them."""
+    try:
+        rows = await pool.fetch("SELECT number FROM public.migrations")
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+        # Whoever makes the tables grants the reading of them afterwards.
+        rows = []
+    applied = {row["number"] for row in rows}
+    return [name for number, name, _ in _migrations(folder) if number not in applied]
+
+
 def _migrations(folder: Path) -> list[tuple[int, str, str]]:
     found = []
     for path in sorted(folder.glob("*.sql")):

@@ -1,21 +1,25 @@
 """JetStream as Catraca uses it: every stream and bucket in one table, connecting, publishing with a fence."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
-from nats.js.errors import APIError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from services.kit import tracing
+from services.kit import tls, tracing
 from services.kit.consumer import Again, Delivery, Handler, Outcomes, Poison, consume
 from services.kit.logs import get_logger
 from services.kit.messages import RawMsg, last_message, last_per_subject, read_all
 from services.kit.pulling import Follower
+from services.kit.rights import streams_of
 from services.kit.settings import SettingError, variable_of
 
 __all__ = [
@@ -31,9 +35,11 @@ __all__ = [
     "connect_nats",
     "consume",
     "declare",
+    "inbox_of",
     "kv_subject",
     "last_message",
     "last_per_subject",
+    "prepare",
     "publish_fenced",
     "read_all",
     "stream_of",
@@ -89,14 +95,48 @@ class NatsSettings(Protocol):
     def nats_url(self) -> str: ...
 
 
+class StoreSettings(Protocol):
+    """The part of a service's settings that says who makes its streams."""
+
+    @property
+    def stores_prepared(self) -> bool: ...
+    @property
+    def stream_replicas(self) -> int: ...
+
+
 class WrongSequence(Exception):
     """Somebody else published: the subject's last message is not the expected one. Nothing was stored."""
 
 
-async def connect_nats(settings: NatsSettings, name: str = "catraca") -> Client:
-    """Connect, waiting for the server if need be, and stay connected through its restarts."""
+class _Client(Client):
+    """A client that is never talked out of TLS: what a server says of itself comes before the handshake."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        server = self._current_server
+        asked = initial_connection and server is not None and server.uri.scheme == "tls"
+        if asked and not info.get("tls_required"):
+            raise NatsError("the server offers no TLS, and the URL asks for it")
+        await super()._process_info(info, initial_connection)
+
+
+def inbox_of(name: str) -> str:
+    """The prefix of a client's inboxes: answers to one are not for another to read."""
+    return f"_INBOX.{name}"
+
+
+async def connect_nats(
+    settings: NatsSettings, name: str = "catraca", context: ssl.SSLContext | None = None
+) -> Client:
+    """Connect, waiting for the server if need be, and stay connected through its restarts.
+
+    `context` is what URLs of tls:// are connected with, in place of the machine's CAs. Raises SettingError
+    for a server that does not let us in at first, or whose certificate is not believed.
+    """
+    connected = False
 
     async def problem(error: Exception) -> None:
+        if not connected:
+            _raise_if_lasting(error)
         log.warning("nats_problem", problem=str(error) or type(error).__name__)
 
     async def lost() -> None:
@@ -106,10 +146,12 @@ async def connect_nats(settings: NatsSettings, name: str = "catraca") -> Client:
     async def back() -> None:
         log.info("nats_back")
 
-    client = Client()
+    client = _Client()
     await client.connect(
         settings.nats_url.split(","),
         name=name,
+        inbox_prefix=inbox_of(name),
+        tls=context,
         error_cb=problem,
         disconnected_cb=lost,
         reconnected_cb=back,
@@ -120,7 +162,52 @@ async def connect_nats(settings: NatsSettings, name: str = "catraca") -> Client:
         max_outstanding_pings=3,
         pending_size=64 * 1024 * 1024,
     )
+    connected = True
     return client
+
+
+def _raise_if_lasting(error: Exception) -> None:
+    """Raises SettingError for what waiting does not mend: only other settings do."""
+    why = tls.distrust(error)
+    if why is not None:
+        raise tls.distrusted("nats_url", "nats_ca_file", why) from None
+    if "authorization violation" in str(error).lower():
+        expected = "a user and password that may use it"
+        raise SettingError(variable_of("nats_url"), "refused by its NATS", expected) from None
+
+
+async def prepare(js: JetStreamContext, settings: StoreSettings, service: str) -> None:
+    """See to it that the streams and buckets which a service uses are there.
+
+    They are made, or waited for where somebody with more rights makes them. Raises SettingError for a server
+    that is too old.
+    """
+    _require_batches(js)
+    if not settings.stores_prepared:
+        return await declare(js, settings.stream_replicas)
+    for stream in sorted(streams_of(service)):
+        while not await _exists(js, stream):
+            log.warning("stream_waits", stream=stream)
+            await asyncio.sleep(DECLARE_PAUSE_S)
+    return None
+
+
+def _require_batches(js: JetStreamContext) -> None:
+    version = js._nc.connected_server_version
+    if (version.major, version.minor) < OLDEST_SERVER:
+        raise SettingError(
+            variable_of("nats_url"),
+            f"a NATS server {version.major}.{version.minor}.{version.patch}",
+            "2.12 or newer",
+        )
+
+
+async def _exists(js: JetStreamContext, stream: str) -> bool:
+    try:
+        await js.stream_info(stream)
+    except (NotFoundError, ServiceUnavailableError, NatsTimeoutError):
+        return False
+    return True
 
 
 async def declare(js: JetStreamContext, replicas: int = 1) -> None:
@@ -129,13 +216,7 @@ async def declare(js: JetStreamContext, replicas: int = 1) -> None:
     Services start at once and all of them declare: creating the same stream twice is no error for the server.
     Raises SettingError for a server that is too old.
     """
-    version = js._nc.connected_server_version
-    if (version.major, version.minor) < OLDEST_SERVER:
-        raise SettingError(
-            variable_of("nats_url"),
-            f"a NATS server {version.major}.{version.minor}.{version.patch}",
-            "2.12 or newer",
-        )
+    _require_batches(js)
     for stream in STREAMS:
         await _declare(js, _config(stream, replicas))
 

@@ -4,10 +4,10 @@ import asyncio
 
 from catraca.notifier.v1 import notifier_pb2_grpc
 
-from services.kit import logs, server
+from services.kit import logs, server, tls
 from services.kit.definitions import Definitions
 from services.kit.settings import load_or_exit
-from services.kit.streams import connect_nats, declare
+from services.kit.streams import connect_nats, prepare
 from services.kit.tasks import stop
 from services.notifier.config import Settings
 from services.notifier.rpc import NotifierServicer
@@ -22,9 +22,9 @@ SERVICE = "catraca.notifier.v1.NotifierService"
 
 async def main(settings: Settings) -> None:
     """Serve until the process is told to stop."""
-    nc = await connect_nats(settings, NAME)
+    nc = await connect_nats(settings, NAME, tls.to_nats(settings))
     js = nc.jetstream()
-    await declare(js, settings.stream_replicas)
+    await prepare(js, settings, NAME)
     definitions = Definitions(js)
     await definitions.start()
     streams = Streams(

@@ -9,7 +9,7 @@ from catraca.sale.v1 import sale_pb2_grpc
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from services.kit import logs, metrics, server
+from services.kit import logs, metrics, server, tls
 from services.kit import redis as kit_redis
 from services.kit.channels import Channels
 from services.kit.definitions import Definition, Definitions
@@ -18,7 +18,7 @@ from services.kit.http import listening
 from services.kit.keys import LiveRing
 from services.kit.settings import load_or_exit
 from services.kit.signing import LiveSigningRing
-from services.kit.streams import connect_nats, declare
+from services.kit.streams import connect_nats, prepare
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
@@ -104,12 +104,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
 
 async def main(settings: Settings) -> None:
     """Serves until the process is told to stop."""
-    redis = kit_redis.connect(settings.redis_url)
+    redis = kit_redis.connect_to(settings)
     await kit_redis.require_noeviction(redis)
-    nats = await connect_nats(settings, NAME)
+    nats = await connect_nats(settings, NAME, tls.to_nats(settings))
     js = nats.jetstream()
-    await declare(js, settings.stream_replicas)
-    channels = Channels(settings.service_token_file)
+    await prepare(js, settings, NAME)
+    channels = Channels(settings.service_token_file, tls.ChannelFiles(settings))
     parts = wire(settings, redis, js, channels)
     parts.definitions.on_change(parts.loader.on_change)
     await parts.definitions.start()
@@ -125,8 +125,10 @@ async def main(settings: Settings) -> None:
     try:
         async with contextlib.AsyncExitStack() as stack:
             if settings.standing_listen:
-                page = parts.public.application()
-                await stack.enter_async_context(listening(page, settings.standing_listen, "standing_listen"))
+                page, context = parts.public.application(), tls.for_clients(settings)
+                await stack.enter_async_context(
+                    listening(page, settings.standing_listen, "standing_listen", context)
+                )
             stack.enter_context(metrics.read_before_scrape(parts.reading))
             await server.serve(NAME, settings, services, public=PUBLIC, on_drain=on_drain)
     finally:

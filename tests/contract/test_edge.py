@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +41,9 @@ NOT_REPEATABLE = {"Leave", "Define", "Pause", "Archive"}
 def rendered() -> dict[str, Any]:
     """The template with an address for everything."""
     addresses = {name: ["127.0.0.1:1", "127.0.0.1:2"] for name in {*BUYERS.values(), "standing"}}
-    given = Upstreams("http://issuer", "http://127.0.0.1:3/jwks.json", "catraca", addresses).values()
+    given = Upstreams("http://issuer", "http://127.0.0.1:3/jwks.json", "catraca", addresses).values(
+        Path("/nowhere")
+    )
     numbers = {word for word in WORDS if word.endswith(("_PORT", "_HOPS", "_PER_S"))}
     rest = {word: "7" if word in numbers else "[]" for word in WORDS - given.keys()}
     loaded: dict[str, Any] = yaml.safe_load(render(TEXT, given | rest))

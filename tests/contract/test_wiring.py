@@ -9,8 +9,8 @@ import pytest
 
 from local.parts import GrpcProcess, Part, service_process
 from local.stack import SERVICES
-from local.wiring import Keys, Wiring
-from services.kit.settings import CommonSettings, load, variable_of
+from local.wiring import USERS, Keys, Wiring
+from services.kit.settings import CommonSettings, file_variable_of, load, variable_of
 
 
 def settings_of(service: str) -> type[Any]:
@@ -32,9 +32,11 @@ def variables_of(service: str, folder: Path) -> dict[str, str]:
     wiring = Wiring(
         data=folder,
         keys=Keys(folder / "keys"),
-        redis_url="redis://:secret@127.0.0.1:1/0",
-        nats_url="nats://user:secret@127.0.0.1:2",
-        postgres_url="postgresql://user:secret@127.0.0.1:3/catraca",
+        urls={
+            "redis": dict.fromkeys(USERS["redis"], "redis://user:secret@127.0.0.1:1/0"),
+            "nats": dict.fromkeys(USERS["nats"], "nats://user:secret@127.0.0.1:2"),
+            "postgres": dict.fromkeys(USERS["postgres"], "postgresql://user:secret@127.0.0.1:3/catraca"),
+        },
         issuer_url="http://127.0.0.1:4",
         sandbox_url="http://127.0.0.1:5",
         services=parts,
@@ -55,7 +57,9 @@ def test_what_the_stack_tells_is_all_a_service_needs(service: str, tmp_path: Pat
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_key_file_has_a_reader(service: str, tmp_path: Path) -> None:
-    read = {variable_of(field.name) for field in dataclasses.fields(settings_of(service))}
+    fields = dataclasses.fields(settings_of(service))
+    read = {variable_of(field.name) for field in fields}
+    read |= {file_variable_of(field.name) for field in fields if field.metadata["secret"]}
 
     only_here = set(variables_of(service, tmp_path)) - set.intersection(
         *(set(variables_of(other, tmp_path)) for other in SERVICES)

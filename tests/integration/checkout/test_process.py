@@ -78,3 +78,16 @@ async def test_it_serves_while_its_database_is_down(checkout_on: Callable[[str],
     assert process.running
     assert await process.ended() == 0
     assert "Traceback" not in process.log_path.read_text()
+
+
+async def test_a_wrong_password_of_its_database_ends_it_with_a_sentence(
+    checkout_on: Callable[[str], Checkout], postgres_url: str
+) -> None:
+    host = postgres_url.partition("@")[2]
+    process = checkout_on(f"postgresql://catraca:a-wrong-password@{host}")
+    assert process._child is not None
+
+    assert await asyncio.to_thread(process._child.wait, 60) == 2
+    log = process.log_path.read_text()
+    assert "CATRACA_POSTGRES_URL is refused by its Postgres; expected a user and password" in log
+    assert "a-wrong-password" not in log and "Traceback" not in log

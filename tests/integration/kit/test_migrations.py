@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.kit.sql import MigrationError, migrate
+from services.kit.sql import MigrationError, migrate, missing_migrations
 
 LOCK = 4711
 
@@ -79,3 +79,13 @@ async def test_numbers_count_without_gaps(
 ) -> None:
     with pytest.raises(MigrationError):
         await migrate(pool, folder_with(tmp_path, **dict.fromkeys(names, "SELECT 1")), LOCK)
+
+
+async def test_who_may_not_migrate_sees_what_is_missing(pool: "asyncpg.Pool[Any]", tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, **{"0001_things": TABLE, "0002_more": "INSERT INTO things VALUES (2)"})
+
+    assert await missing_migrations(pool, folder) == ["0001_things", "0002_more"]
+    await migrate(pool, folder, LOCK)
+    assert await missing_migrations(pool, folder) == []
+    folder_with(tmp_path, **{"0003_last": "INSERT INTO things VALUES (3)"})
+    assert await missing_migrations(pool, folder) == ["0003_last"]

@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from local.servers.nats import Nats
 from services.kit import streams
 from services.kit.streams import (
     Follower,
     WrongSequence,
     cloud_headers,
+    connect_nats,
     declare,
     last_message,
     last_per_subject,
+    prepare,
     publish_fenced,
     read_all,
     stream_of,
@@ -204,6 +209,27 @@ async def test_a_follower_begins_with_the_last_of_each_subject(
         assert await received(follower, 2) == ["2", "3"]
         await store(nc, js, [f"catraca.intake.{sale_id}.a.k"])
         assert await received(follower, 1) == ["0"]
+
+
+async def test_a_service_that_may_make_no_stream_waits_for_its_own(tmp_path: Path) -> None:
+    server = Nats(tmp_path)
+    await asyncio.to_thread(server.launch)
+    clients = []
+    try:
+        for url, name in ((server.url, "owner"), (server.url_for("notifier"), "notifier")):
+            clients.append(await connect_nats(SimpleNamespace(nats_url=url), name))
+        owner, notifier = (client.jetstream() for client in clients)
+        prepared = SimpleNamespace(stores_prepared=True, stream_replicas=1)
+        waiting = asyncio.create_task(prepare(notifier, prepared, "notifier"))
+        done, _ = await asyncio.wait({waiting}, timeout=0.5)
+        assert not done
+        await declare(owner)
+        async with asyncio.timeout(20):
+            await waiting
+    finally:
+        for client in clients:
+            await client.close()
+        await asyncio.to_thread(server.stop)
 
 
 @pytest.mark.parametrize(

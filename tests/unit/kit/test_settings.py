@@ -95,3 +95,40 @@ def test_a_wrong_setting_ends_the_process_with_one_line(capsys: pytest.CaptureFi
 def test_every_common_setting_is_documented() -> None:
     for field in CommonSettings.__dataclass_fields__.values():
         assert field.metadata["doc"].endswith("."), field.name
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+
+    assert load(Settings, {"CATRACA_NAME": "ana", "CATRACA_PASSWORD_FILE": str(file)}).password == "s3cret"
+    # What is no secret has no file.
+    assert load(Settings, {"CATRACA_NAME": "ana", "CATRACA_LEVEL_FILE": str(file)}).level != "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("content", "beside", "sentence"),
+    [
+        (
+            None,
+            {},
+            "CATRACA_PIN_FILE is '{file}' (No such file or directory); expected a file with a whole number",
+        ),
+        (b"", {}, "CATRACA_PIN_FILE is '{file}', which is empty; expected"),
+        (b"\xff", {}, "CATRACA_PIN_FILE is '{file}', whose content is no text; expected"),
+        (b"hunter2", {}, "CATRACA_PIN is set to something else; expected a whole number"),
+        (b"7", {"CATRACA_PIN": "8"}, "CATRACA_PIN_FILE is '{file}'; expected not set, as CATRACA_PIN is"),
+    ],
+)
+def test_a_secret_s_file_that_cannot_be_used_is_named(
+    tmp_path: Path, content: bytes | None, beside: dict[str, str], sentence: str
+) -> None:
+    file = tmp_path / "pin"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(SettingError) as caught:
+        load(Settings, {"CATRACA_NAME": "ana", "CATRACA_PIN_FILE": str(file)} | beside)
+
+    assert str(caught.value).startswith(sentence.format(file=file))
+    assert "hunter2" not in str(caught.value)
