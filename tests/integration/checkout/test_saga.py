@@ -34,7 +34,8 @@ async def test_a_paid_order_is_confirmed_with_tickets(shop_on: ShopOf) -> None:
         assert await shop.pay(waiting) == "authorized"
         confirmed = await shop.until(order, CONFIRMED)
 
-        claims = [verify_ticket(each.code, {shop.key.id: shop.key.public}) for each in confirmed.tickets]
+        public = {key.id: key.public for key in shop.key.keys}
+        claims = [verify_ticket(each.code, public) for each in confirmed.tickets]
         assert [claim.unit for claim in claims] == [unit.unit for unit in confirmed.units]
         assert await states_published(shop, order) == [
             "ACCEPTED",
