@@ -1,9 +1,12 @@
 """The `catraca` command: one subcommand per module of `local.commands`."""
 
 import argparse
+import logging
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
+
+import structlog
 
 from local import commands
 from local.discovery import AlreadyRunning, NotRunning
@@ -27,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the command line; its exit status tells how it went."""
     arguments = parser().parse_args()
+    # What goes well is told by the command itself.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
         sys.exit(arguments.run(arguments))
     except (StartFailed, NotRunning, AlreadyRunning, MissingServer) as error:

@@ -56,6 +56,7 @@ def test_a_plan_survives_the_way_to_the_other_process() -> None:
         settings=RushSettings(buyers=5, habits=Habits(late=0.5)),
         sale="a-sale",
         targets={"queue": "127.0.0.1:1"},
+        certificate={"ca": "ca.pem"},
         issuer="http://127.0.0.1:2",
         issuer_key_file="key.pem",
         sections=[["floor", 10, [["full", 100]]]],
