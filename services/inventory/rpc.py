@@ -38,7 +38,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             "hold_id": request.hold_id,
             "items": rules.items_of(request),
         }
-        if rules.has_line(self._definitions.active(request.sale).sale):
+        if rules.has_line((await self._definitions.found(request.sale)).sale):
             command["place"] = self._admitted_place(request, buyer)
         result = await self._store.submit(request.sale, command)
         # A hold that was made before is answered with its state, also where that ended since.
@@ -62,7 +62,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         """Reads how many units are left; all callers share one reading."""
         caller(context)
         rules.check_sale(request.sale)
-        self._definitions.active(request.sale)
+        await self._definitions.found(request.sale)
         read = await self._snapshots.get(request.sale)
         return pb.GetAvailabilityResponse(
             sections=[translate.section_of(counts) for counts in read["sections"]],

@@ -84,6 +84,12 @@ class Definitions:
             raise Refusal("SALE_ARCHIVED", sale=sale)
         return definition
 
+    async def found(self, sale: str) -> Definition:
+        """`active`, also where a sale was defined a moment ago and the news of it is still on its way."""
+        if sale not in self._known:
+            await self.latest(sale)
+        return self.active(sale)
+
     def all(self) -> list[Definition]:
         """Every known sale, archived ones too, by id."""
         return [self._known[sale] for sale in sorted(self._known)]

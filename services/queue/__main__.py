@@ -12,9 +12,8 @@ from redis.asyncio import Redis
 from services.kit import logs, metrics, server
 from services.kit import redis as kit_redis
 from services.kit.channels import Channels
-from services.kit.definitions import Definition, Definitions
+from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
-from services.kit.errors import Refusal
 from services.kit.http import listening
 from services.kit.keys import load_ring, load_signing_key
 from services.kit.settings import load_or_exit
@@ -78,13 +77,6 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         for part in (line, unary, ledger, seeds):
             part.forget(sale)
 
-    async def sale_of(sale: str) -> Definition:
-        with contextlib.suppress(Refusal):
-            return definitions.active(sale)
-        # Perhaps it was defined a moment ago and the news of it is still on its way.
-        await definitions.latest(sale)
-        return definitions.active(sale)
-
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
     desk = Desk(
         definitions,
@@ -96,7 +88,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         drop_queue=loader.drop,
         now_ms=store.now_ms,
     )
-    servicer = QueueServicer(settings, line, unary, hubs, store, sale_of)
+    servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found)
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
     return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk), reading)
@@ -128,7 +120,7 @@ async def main(settings: Settings) -> None:
                 page = parts.public.application()
                 await stack.enter_async_context(listening(page, settings.standing_listen, "standing_listen"))
             stack.enter_context(metrics.read_before_scrape(parts.reading))
-            await server.serve(NAME, settings, services, on_drain=on_drain)
+            await server.serve(NAME, settings, services, on_told=parts.public.leave, on_drain=on_drain)
     finally:
         await parts.hubs.close()
         await parts.loader.close()
