@@ -13,6 +13,8 @@ from local.private import ed25519_key, kept_secret, symmetric_keys, write_privat
 from local.servers.envoy import Upstreams
 
 SANDBOX_SECRET_BYTES = 24
+# Twice as long as the edge takes between two questions for a replica's health.
+LAME_DUCK_S = 2
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class Wiring:
         variables = self._of_every_service(process) | self._of_one_service(name, process)
         if isinstance(process, GrpcProcess):
             variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
+            # A replica that is alone has nobody to hand its callers to.
+            alone = len(self.services[name].processes) == 1
+            variables["CATRACA_LAME_DUCK_S"] = "0" if alone else str(LAME_DUCK_S)
         return variables
 
     def _of_sandbox(self, process: PythonProcess) -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from local.discovery import DEFAULT_DATA, LOCK, lock
 from local.parts import Part, State
+from local.replicas import add_option
 from local.stack import Stack
 
 REFRESH_S = 0.5
@@ -20,6 +21,7 @@ COLOURS = {
     State.READY: "green",
     State.GIVEN: "green",
     State.STARTING: "yellow",
+    State.RESTARTING: "yellow",
     State.STOPPING: "yellow",
     State.ENDED: "bold red",
 }
@@ -30,6 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("up", help="run every server and service on this machine until Ctrl-C")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="where data, keys and logs are kept")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run kept there")
+    add_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stack. Returns 0 when it was asked to stop, 1 when it could not start."""
     if arguments.fresh:
         forget(arguments.data)
-    return asyncio.run(serve(Stack(arguments.data), Console()))
+    return asyncio.run(serve(Stack(arguments.data, replicas=arguments.replicas), Console()))
 
 
 def forget(data: Path) -> None:

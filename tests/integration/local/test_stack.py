@@ -10,10 +10,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from local import discovery
-from local.parts import State
+from local.parts import SERVICES, State
 from local.servers.process import StartFailed
 from local.servers.redis import Redis
-from local.stack import SERVERS, SERVICES, Stack
+from local.stack import SERVERS, Stack
 
 
 @pytest.fixture(scope="module")
