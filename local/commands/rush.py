@@ -22,8 +22,9 @@ LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 15_000
 # A burst of orders makes the news of each wait; short as the payment window is, it must leave time to pay.
 WINDOW_S, WINDOW_S_PER_TICKET = 8.0, 1 / 500
 FEWEST_TO_ROLL = 2
-# A replica's lame duck, drain, start and the pause after it; and what a buyer who is called takes on average.
-RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 6.0, 2.0
+# A replica's lame duck, drain, start and the pause after it, on a busy machine; and what a buyer who is
+# called takes on average.
+RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 
 
@@ -106,7 +107,7 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
 
 
 def _slowly(arguments: argparse.Namespace) -> float:
-    """Buyers called per second so that the sale lasts as long as the restart of all replicas takes."""
+    """Buyers called per second so that the sale lasts longer than the restart of all replicas."""
     restart_s = RESTART_S_PER_REPLICA * sum(arguments.replicas.values())
     return float(max(arguments.tickets / UNITS_PER_BUYER / restart_s, 1.0))
 

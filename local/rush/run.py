@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,10 +109,20 @@ async def _sell_out(
         meter.also("crowd", crowd.pid)
         clock.ends("crowd")
         organiser = organiser_of(running, connection)
-        defined = await organiser.define(sale, spec(settings, TITLE, time.time()))
+        definition = spec(settings, TITLE, time.time())
+        defined = await organiser.define(sale, definition)
         opens_at_ms = defined.spec.window.opens_at.ToMilliseconds()
         await crowd.begin(opens_at_ms)
-        async with _meanwhile(upheaval, ground, opens_at_ms / 1000):
+
+        async def act() -> None:
+            if upheaval is not None:
+                assert ground.stack is not None, "the stack of another process cannot be acted on"
+                await upheaval.run(ground.stack, opens_at_ms / 1000)
+                # The sale was slow so as to last until now.
+                definition.line.rate = 0.0
+                await organiser.define(sale, definition)
+
+        async with _meanwhile(act()):
             result = await _follow(crowd, settings, console)
         clock.ends("sale")
         tickets = counts_of(await organiser.ledger(sale))
@@ -134,13 +144,9 @@ async def _sell_out(
 
 
 @asynccontextmanager
-async def _meanwhile(upheaval: Upheaval | None, ground: Ground, opens_at: float) -> AsyncIterator[None]:
-    """Acts on the stack while the block runs. What of it is not done then is left."""
-    if upheaval is None:
-        yield
-        return
-    assert ground.stack is not None, "the stack of another process cannot be acted on"
-    acting = asyncio.create_task(upheaval.run(ground.stack, opens_at))
+async def _meanwhile(act: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Acts while the block runs. What of it is not done then is left."""
+    acting = asyncio.create_task(act)
     try:
         yield
     finally:
