@@ -114,7 +114,7 @@ async def test_the_standing_is_the_same_document_at_every_replica(several: Sever
 
 
 async def test_every_replica_tells_those_who_watch_there(several: Several) -> None:
-    name = await several.sale(capacity=REPLICAS, opens_in_s=1.0)
+    name = await several.sale(capacity=REPLICAS, limit=1, opens_in_s=1.0)
     connections = [
         Connection(Targets(**{each: several.stack.parts[each].addresses[index] for each in SERVICES}))
         for index in range(REPLICAS)
