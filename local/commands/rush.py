@@ -25,6 +25,8 @@ FEWEST_TO_ROLL = 2
 # A replica's lame duck, drain, start and the pause after it, on a busy machine; and what a buyer who is
 # called takes on average.
 RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
+# Starting processes takes the CPU from everybody, and a sale that lasts so long has the time.
+ROLLING_TURN_S = 16.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 
 
@@ -101,8 +103,9 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         direct=min(direct, buyers),
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
         payment_window_s=WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET,
-        rate=_slowly(arguments) if arguments.rolling_restart else 0.0,
         timeout_s=arguments.timeout,
+        rate=_slowly(arguments) if arguments.rolling_restart else RushSettings.rate,
+        turn_s=ROLLING_TURN_S if arguments.rolling_restart else RushSettings.turn_s,
     )
 
 

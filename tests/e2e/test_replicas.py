@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.queue.v1 import queue_pb2 as queue
+from catraca.queue.v1.queue_pb2_grpc import QueueServiceStub
 
 from local.audit.load import Sources
 from local.audit.report import audit
-from local.client import Buyer, Connection, Targets, item
+from local.client import Buyer, Connection, Targets, bearer, item
 from local.parts import SERVICES, QueueProcess
 from local.stack import Stack
+from services.kit.tasks import stop
 from tests.e2e import test_journey, test_line, test_races
 from tests.e2e.conftest import PATIENCE_S, House
 
@@ -56,12 +60,11 @@ class Several(House):
 
 @pytest.fixture(scope="module")
 async def several(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Several]:
-    """A stack with three replicas of each service, which is nowhere told to stop but at its end."""
+    """A stack with three replicas of each service."""
     replicas = dict.fromkeys(SERVICES, REPLICAS)
-    settings = {"CATRACA_LAME_DUCK_S": "0"}
     folder = tmp_path_factory.mktemp("several")
     async with (
-        Stack(folder, replicas=replicas, settings=settings) as stack,
+        Stack(folder, replicas=replicas) as stack,
         Connection(Targets(**stack.running.targets)) as connection,
     ):
         yield Several(stack, connection)
@@ -130,3 +133,39 @@ async def test_every_replica_tells_those_who_watch_there(several: Several) -> No
     finally:
         for at in connections:
             await at.close()
+
+
+async def test_nobody_behind_the_edge_notices_that_a_replica_restarts(several: Several) -> None:
+    name = await several.sale(capacity=1)
+    edge = several.running.edge_url
+    token = several.minter.mint("someone")
+    asked = {"calls": 0, "documents": 0}
+
+    # No balancing and no repeating here: what the edge does not smooth over, the caller is told.
+    plain = grpc.aio.insecure_channel(edge.removeprefix("http://"), options=[("grpc.enable_retries", 0)])
+    line = QueueServiceStub(plain)
+
+    async def call() -> None:
+        while True:
+            await line.GetPlace(queue.GetPlaceRequest(sale=name), metadata=bearer(token), timeout=PATIENCE_S)
+            asked["calls"] += 1
+
+    async def read() -> None:
+        async with aiohttp.ClientSession() as browser:
+            while True:
+                async with browser.get(f"{edge}/standing/{name}") as answer:
+                    assert answer.status == HTTPStatus.OK
+                asked["documents"] += 1
+
+    await line.Join(queue.JoinRequest(sale=name), metadata=bearer(token), timeout=PATIENCE_S)
+    asking = [asyncio.create_task(each()) for each in (call, call, call, read)]
+    try:
+        await several.stack.restart_replica("queue", 0)
+        before = dict(asked)
+        async with asyncio.timeout(PATIENCE_S):
+            while any(asked[kind] == before[kind] for kind in asked):
+                await asyncio.sleep(0.01)
+        assert [task.exception() for task in asking if task.done()] == []
+    finally:
+        await stop(*asking)
+        await plain.close()
