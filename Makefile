@@ -13,6 +13,9 @@ SOURCES := services local operator proto/generate.py web tests
 # What `make rush` simulates, and what is passed on to pytest.
 BUYERS ?= 20000
 TICKETS ?= 1000
+# How many processes of every service `make rush` runs; with ROLLING=1 each is restarted in the middle of it.
+REPLICAS ?= 1
+ROLLING ?=
 PYTEST_ARGS ?=
 
 # A Python to build the environment with; found if not given.
@@ -36,8 +39,10 @@ run: $(READY) ## Run the whole system with a demo sale and a live view; Ctrl-C s
 	@$(BIN)/catraca demo
 
 .PHONY: rush
-rush: $(READY) ## Sell out a sale to simulated buyers and audit it (BUYERS=20000 TICKETS=1000)
-	@$(BIN)/catraca rush --buyers $(BUYERS) --tickets $(TICKETS)
+rush: $(READY) ## Sell out a sale to simulated buyers and audit it (BUYERS=20000 TICKETS=1000 REPLICAS=3 ROLLING=1)
+	@$(BIN)/catraca rush --buyers $(BUYERS) --tickets $(TICKETS) \
+	  --replicas queue=$(REPLICAS),inventory=$(REPLICAS),checkout=$(REPLICAS),notifier=$(REPLICAS) \
+	  $(if $(ROLLING),--rolling-restart)
 
 ##@ Verify
 

@@ -17,7 +17,7 @@ from catraca.queue.v1.queue_pb2_grpc import QueueServiceStub
 from catraca.sale.v1 import sale_pb2 as sales
 from catraca.sale.v1.sale_pb2_grpc import SaleServiceStub
 
-from services.kit.channels import name_for
+from services.kit.channels import BALANCED, name_for
 from services.kit.errors import refusal_of
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the services listen: `host:port` each."""
+    """Where the services listen, a gRPC target each: `host:port`, or all replicas as `ipv4:host:port,…`."""
 
     queue: str
     inventory: str
@@ -40,10 +40,14 @@ class Targets:
 
 
 class Connection:
-    """One connection to each service, shared by all who call through it. SaleService lives at the queue."""
+    """One connection to every replica of each service, shared by all who call through it.
+
+    SaleService lives at the queue.
+    """
 
     def __init__(self, targets: Targets) -> None:
         options = [
+            *BALANCED,
             # Channels to one target share a TCP connection unless told otherwise; a crowd must not.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),

@@ -18,6 +18,8 @@ from local.servers import ports
 from local.servers.process import Process, Usage
 
 PROBE_TIMEOUT_S = 1.0
+SERVICES = {name: f"services.{name}" for name in ("queue", "inventory", "checkout", "notifier")}
+"""The module of each service."""
 
 
 class State(StrEnum):
@@ -26,6 +28,8 @@ class State(StrEnum):
     WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
+    RESTARTING = "restarting"
+    """One of its replicas is started anew while the others go on."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     ENDED = "ended"
@@ -94,6 +98,18 @@ class Part:
         self.phase = State.STOPPING
         await side_by_side(asyncio.to_thread(process.stop) for process in self.processes)
         self.phase = State.STOPPED
+
+    async def restart_replica(self, index: int, timeout_s: float) -> None:
+        """Stop one replica if it still runs, start it on the same addresses, and wait for its health."""
+        process = self.processes[index]
+        self.phase = State.RESTARTING
+        try:
+            await asyncio.to_thread(process.stop)
+            await process.up(timeout_s)
+        except BaseException:
+            self.phase = State.ENDED
+            raise
+        self.phase = State.READY
 
     def usage(self) -> Usage:
         """Memory and CPU of all replicas together."""

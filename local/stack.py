@@ -13,8 +13,18 @@ from urllib.parse import urlsplit
 from local import discovery
 from local.authority import Authority, Certificate
 from local.discovery import RunningStack
-from local.parts import GrpcProcess, HttpProcess, Part, PythonProcess, State, service_process, side_by_side
+from local.parts import (
+    SERVICES,
+    GrpcProcess,
+    HttpProcess,
+    Part,
+    PythonProcess,
+    State,
+    service_process,
+    side_by_side,
+)
 from local.prepare import prepare_streams, prepare_tables
+from local.replicas import check
 from local.servers.envoy import Envoy
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
@@ -26,17 +36,19 @@ from services.kit.rights import AUDITOR
 SERVERS: dict[str, Callable[[Path], Store]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
 HELPERS = {"issuer": "local.issuer", "sandbox": "local.sandbox"}
 EDGE = "edge"
-SERVICES = {name: f"services.{name}" for name in ("queue", "inventory", "checkout", "notifier")}
+LEDGER = "inventory"
 READY_TIMEOUT_S = 60.0
+# Whoever had lost a replica looks for it every second at most. Until they have it back, its neighbour stays.
+FOUND_AGAIN_S = 1.5
 
 
 class Stack:
     """The whole system below one folder. `async with Stack(folder) as stack:` runs it for the block.
 
     `settings` are environment variables for every process; they win over what the stack provides.
+    `replicas` is how many processes of a service run, one where it is not named; ValueError for a wrong one.
     With `tls` the services, the edge and NATS speak TLS, each with a certificate of an authority that lies in
     the folder; services and edge show theirs to each other too.
-    `replicas` is how many processes of a service run, one where it is not named.
     Use it from the main thread: the kernel ends the children with the thread that started them.
     """
 
@@ -55,6 +67,7 @@ class Stack:
         """Whether every part became healthy."""
         self._settings = dict(settings or {})
         self._replicas = dict(replicas or {})
+        check(self._replicas)
         self._urls: dict[str, str] = {}
         self._lock: IO[str] | None = None
         self._certificates: dict[str, Certificate] = {}
@@ -82,9 +95,25 @@ class Stack:
         await self.parts[name].up(READY_TIMEOUT_S)
         self.running.write()
 
-    def kill9(self, name: str) -> None:
-        """End all processes of a part at once, as a crash would."""
-        for process in self.parts[name].processes:
+    async def restart_replica(self, name: str, index: int) -> None:
+        """The same for one replica of a part, while the others go on."""
+        await self.parts[name].restart_replica(index, READY_TIMEOUT_S)
+        self.running.write()
+
+    async def rolling_restart(
+        self, restarted: Callable[[str, int], None] = lambda _name, _index: None
+    ) -> None:
+        """Restart every replica of every service, one at a time. `restarted` is told of each."""
+        for name in SERVICES:
+            for index in range(len(self.parts[name].processes)):
+                await self.restart_replica(name, index)
+                restarted(name, index)
+                await asyncio.sleep(FOUND_AGAIN_S)
+
+    def kill9(self, name: str, index: int | None = None) -> None:
+        """End all processes of a part at once, or one replica, as a crash would."""
+        processes = self.parts[name].processes
+        for process in processes if index is None else [processes[index]]:
             process.kill9()
 
     def kill_all(self) -> None:
@@ -137,7 +166,9 @@ class Stack:
             return
         self.started = False
         discovery.forget(self.data)
-        for group in ([EDGE], SERVICES, HELPERS, SERVERS):
+        # Nobody calls a service whose every replica says that it stops: the ledger goes last, as the others
+        # need it for what they hold.
+        for group in ([EDGE], [name for name in SERVICES if name != LEDGER], [LEDGER], HELPERS, SERVERS):
             await side_by_side(self.parts[name].down() for name in group if name in self.parts)
         self._lock.close()
         self._lock = None

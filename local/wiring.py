@@ -23,6 +23,8 @@ USERS: Mapping[str, Sequence[str]] = {
     "nats": tuple(NATS),
     "postgres": tuple(GRANTS),
 }
+# Twice as long as the edge takes between two questions for a replica's health.
+LAME_DUCK_S = 2
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ class Wiring:
         variables |= self._of_servers(name) | self._of_certificate(name)
         if isinstance(process, GrpcProcess):
             variables["CATRACA_METRICS_LISTEN"] = process.metrics_address
+            # A replica that is alone has nobody to hand its callers to.
+            alone = len(self.services[name].processes) == 1
+            variables["CATRACA_LAME_DUCK_S"] = "0" if alone else str(LAME_DUCK_S)
         return variables
 
     def _of_servers(self, service: str) -> dict[str, str]:

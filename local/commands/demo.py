@@ -9,6 +9,7 @@ from rich.console import Console
 
 from local.demo.run import demo
 from local.discovery import DEFAULT_DATA
+from local.replicas import add_option
 from local.rush.settings import RushSettings
 
 
@@ -21,6 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--buyers", type=int, default=1_500, help="how many come (default 1500)")
     parser.add_argument("--tickets", type=int, default=300, help="how many are sold (default 300)")
     parser.add_argument("--opens-in", type=float, default=60.0, help="seconds until it opens (default 60)")
+    add_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -38,7 +40,7 @@ async def _until_stopped(arguments: argparse.Namespace) -> None:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await demo(settings(arguments), arguments.data, Console())
+    await demo(settings(arguments), arguments.data, Console(), arguments.replicas)
 
 
 def settings(arguments: argparse.Namespace) -> RushSettings:

@@ -9,15 +9,24 @@ from typing import Any
 
 from rich.console import Console
 
+from local.parts import SERVICES
+from local.replicas import add_option
 from local.rush.process import CrowdFailed
 from local.rush.report import show
 from local.rush.run import rush
 from local.rush.settings import RushSettings
+from local.rush.upheaval import rolling_restart
 
 # The lobby is long enough for everybody to come in; who does not make it stands behind the draw.
 LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 15_000
 # A burst of orders makes the news of each wait; short as the payment window is, it must leave time to pay.
 WINDOW_S, WINDOW_S_PER_TICKET = 8.0, 1 / 500
+FEWEST_TO_ROLL = 2
+# A replica's lame duck, drain, start and the pause after it, on a busy machine; and what a buyer who is
+# called takes on average.
+RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
+# Starting processes takes the CPU from everybody, and a sale that lasts so long has the time.
+ROLLING_TURN_S = 16.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 
 
@@ -30,12 +39,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--direct", type=int, help="buyers with calls of their own; others come through BFFs")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds until the sale must be over")
     parser.add_argument("--stack", type=Path, help="use the stack that runs in this data folder")
+    add_option(parser)
+    parser.add_argument(
+        "--rolling-restart", action="store_true", help="restart every replica in the middle of the sale"
+    )
     parser.add_argument("--json", type=Path, help="write the report here, too")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it. Returns 0 if nothing went wrong, 1 if anything did."""
+    problem = contradiction(arguments)
+    if problem:
+        raise SystemExit(f"catraca: {problem}")
     console = Console()
     try:
         report = asyncio.run(_until_stopped(arguments, console))
@@ -53,7 +69,27 @@ async def _until_stopped(arguments: argparse.Namespace, console: Console) -> dic
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await rush(settings(arguments), console, arguments.stack)
+    return await rush(
+        settings(arguments),
+        console,
+        arguments.stack,
+        replicas=arguments.replicas,
+        upheaval=rolling_restart() if arguments.rolling_restart else None,
+    )
+
+
+def contradiction(arguments: argparse.Namespace) -> str:
+    """Why these options cannot be had together; empty where they can."""
+    if arguments.stack and (arguments.replicas or arguments.rolling_restart):
+        return "--replicas and --rolling-restart are for a stack of the rush's own, so not with --stack"
+    if arguments.rolling_restart:
+        for service in SERVICES:
+            if arguments.replicas.get(service, 1) < FEWEST_TO_ROLL:
+                return (
+                    f"--rolling-restart needs --replicas {service}={FEWEST_TO_ROLL} at least: "
+                    f"while the only replica of {service} restarts, everybody is refused"
+                )
+    return ""
 
 
 def settings(arguments: argparse.Namespace) -> RushSettings:
@@ -68,7 +104,15 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
         payment_window_s=WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET,
         timeout_s=arguments.timeout,
+        rate=_slowly(arguments) if arguments.rolling_restart else RushSettings.rate,
+        turn_s=ROLLING_TURN_S if arguments.rolling_restart else RushSettings.turn_s,
     )
+
+
+def _slowly(arguments: argparse.Namespace) -> float:
+    """Buyers called per second so that the sale lasts longer than the restart of all replicas."""
+    restart_s = RESTART_S_PER_REPLICA * sum(arguments.replicas.values())
+    return float(max(arguments.tickets / UNITS_PER_BUYER / restart_s, 1.0))
 
 
 def _positive(text: str) -> int:

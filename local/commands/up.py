@@ -12,6 +12,7 @@ from rich.table import Table
 
 from local.discovery import DEFAULT_DATA, LOCK, lock
 from local.parts import Part, State
+from local.replicas import add_option
 from local.stack import Stack
 
 REFRESH_S = 0.5
@@ -20,6 +21,7 @@ COLOURS = {
     State.READY: "green",
     State.GIVEN: "green",
     State.STARTING: "yellow",
+    State.RESTARTING: "yellow",
     State.STOPPING: "yellow",
     State.ENDED: "bold red",
 }
@@ -33,6 +35,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--tls", action="store_true", help="speak TLS, with certificates made in the data folder"
     )
+    add_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stack. Returns 0 when it was asked to stop, 1 when it could not start."""
     if arguments.fresh:
         forget(arguments.data)
-    return asyncio.run(serve(Stack(arguments.data, tls=arguments.tls), Console()))
+    stack = Stack(arguments.data, replicas=arguments.replicas, tls=arguments.tls)
+    return asyncio.run(serve(stack, Console()))
 
 
 def forget(data: Path) -> None:

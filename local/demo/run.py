@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
 
 
-async def demo(settings: RushSettings, data: Path, console: Console) -> None:
+async def demo(settings: RushSettings, data: Path, console: Console, replicas: Mapping[str, int]) -> None:
     """Run it until cancelled."""
     console.print("Starting Redis, NATS, Postgres, the services and Envoy …", highlight=False)
     picture = Picture(f"demo-{secrets.token_hex(3)}")
     async with (
-        Stack(data) as stack,
+        Stack(data, replicas=replicas) as stack,
         Connection(Targets(**stack.running.targets, certificate=stack.running.certificate)) as connection,
     ):
         organiser = organiser_of(stack.running, connection)
@@ -58,6 +59,7 @@ async def _sell(settings: RushSettings, stack: Stack, picture: Picture, organise
                         told["result"]
                         | {
                             "tickets": tickets,
+                            "upheaval": None,
                             "settings": settings.to_json(),
                             "audit": audited.to_json(),
                         }

@@ -100,6 +100,7 @@ class Bff:
             lambda response: [place_answer(result) for result in response.results],
             answered,
             JOINS,
+            self._repeated,
         )
 
     def _entry_pump(self) -> Pump[queue.EnterManyRequest, queue.EnterManyResponse]:
@@ -112,6 +113,7 @@ class Bff:
             lambda response: [admission_answer(result) for result in response.results],
             self._simulation.answered,
             ENTRIES,
+            self._repeated,
         )
 
     def _order_pump(self) -> Pump[checkout.PlaceOrdersRequest, checkout.PlaceOrdersResponse]:
@@ -124,7 +126,11 @@ class Bff:
             lambda response: [order_answer(result) for result in response.results],
             self._simulation.answered,
             ORDERS,
+            self._repeated,
         )
+
+    def _repeated(self, asks: int) -> None:
+        self._simulation.measures.repeats += asks
 
     # ---- the line ----
 

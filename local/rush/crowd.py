@@ -158,5 +158,6 @@ class Crowd:
                 "by_state": dict(Counter(attempt.state or "UNKNOWN" for attempt in accepted)),
                 "by_reason": dict(Counter(attempt.reason for attempt in accepted if attempt.reason)),
             },
+            "setbacks": [(at, what, times) for (at, what), times in simulation.measures.setbacks.items()],
             **simulation.measures.to_json(),
         }

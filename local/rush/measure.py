@@ -45,6 +45,10 @@ class Measures:
         """By ask and word: refusals that were told, those wanted by a probe included."""
         self.retries: Counter[str] = Counter()
         """By ask and word: tried again with the same ids."""
+        self.setbacks: Counter[tuple[int, str]] = Counter()
+        """The same by second, as far as the system was at fault."""
+        self.repeats = 0
+        """Asks that a BFF sent again because its stream was sent elsewhere; their buyers did not notice."""
         self.reconnects = 0
         self.first_join_at = 0.0
         self.last_lobby_join_at = 0.0
@@ -73,6 +77,7 @@ class Measures:
             "orders_per_s": max(self.orders.values(), default=0),
             "refusals": dict(sorted(self.refusals.items())),
             "retries": dict(sorted(self.retries.items())),
+            "repeats": self.repeats,
             "reconnects": self.reconnects,
         }
 

@@ -14,6 +14,8 @@ from services.kit.errors import refusal_of
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+# A stream that is sent elsewhere ends with what was under way; the same ids again, on the next stream.
+TRIES = 4
 ANSWER_TIMEOUT_S = 20.0
 REOPEN_PAUSE_S = 0.1
 
@@ -26,7 +28,8 @@ class Pump(Generic[Request, Response]):
     """One batch at a time is under way; what comes meanwhile forms the next one.
 
     `build` makes the request of some asks, `read` the answers of a response in the same order, `answered`
-    takes each of them. When the stream breaks, every ask under way is answered with the word of that refusal.
+    takes each of them. When the stream breaks, what was under way is sent again on another one, and
+    `repeated` is told how many asks those are. Where that does not help, the refusal's word is the answer.
     """
 
     def __init__(
@@ -36,12 +39,15 @@ class Pump(Generic[Request, Response]):
         read: Callable[[Response], list[Answer]],
         answered: Callable[[Do, Answer], None],
         limit: int,
+        repeated: Callable[[int], None],
     ) -> None:
         self._open_stream = open_stream
         self._build = build
         self._read = read
         self._answered = answered
         self._limit = limit
+        self._repeated = repeated
+        self._stream: grpc.aio.StreamStreamCall[Request, Response] | None = None
         self._waiting: deque[Do] = deque()
         self._wake = asyncio.Event()
 
@@ -52,24 +58,30 @@ class Pump(Generic[Request, Response]):
 
     async def run(self) -> None:
         """Sends and reads for ever."""
-        stream: grpc.aio.StreamStreamCall[Request, Response] | None = None
         while True:
             self._wake.clear()
             if not self._waiting:
                 await self._wake.wait()
             batch = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
-            stream = stream or self._open_stream()
+            for do, answer in zip(batch, await self._answers(batch), strict=True):
+                self._answered(do, answer)
+
+    async def _answers(self, batch: Sequence[Do]) -> list[Answer]:
+        tries = 1
+        while True:
+            if self._stream is None or self._stream.done():
+                self._stream = self._open_stream()
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    answers = await self._exchange(stream, batch)
+                    return await self._exchange(self._stream, batch)
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, Broken, TimeoutError) as error:
-                stream.cancel()
-                stream = None
-                word = word_of(error)
-                answers = [Refused(word, {})] * len(batch)
-                await asyncio.sleep(REOPEN_PAUSE_S)
-            for do, answer in zip(batch, answers, strict=True):
-                self._answered(do, answer)
+                self._stream.cancel()
+                self._stream = None
+                if tries >= TRIES:
+                    return [Refused(word_of(error), {})] * len(batch)
+            self._repeated(len(batch))
+            await asyncio.sleep(REOPEN_PAUSE_S * tries)
+            tries += 1
 
     async def _exchange(
         self, stream: "grpc.aio.StreamStreamCall[Request, Response]", batch: Sequence[Do]

@@ -46,9 +46,21 @@ def _course(report: Report) -> Table:
             f"{orders['accepted']}, {report['orders_per_s']} in the busiest second",
         ),
         ("streams opened again", str(report["reconnects"])),
+        ("sent again by BFFs", f"{report['repeats']} (their buyers did not notice)"),
+        *_upheaval(report["upheaval"]),
     ):
         table.add_row(name, value)
     return table
+
+
+def _upheaval(upheaval: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if upheaval is None:
+        return []
+    refused = [f"{what} {times}" for what, times in upheaval["refused"].items()]
+    return [
+        (upheaval["what"], f"{len(upheaval['replicas'])} replicas in {upheaval['seconds']:.1f} s"),
+        ("refused because of it", ", ".join(refused) or "nobody"),
+    ]
 
 
 def _latencies(report: Report) -> Table:

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,10 @@ from local.rush.process import CrowdProcess
 from local.rush.progress import Progress
 from local.rush.sale import described, spec
 from local.rush.settings import Plan, RushSettings
+from local.rush.upheaval import Upheaval
 from local.rush.usage import Meter
 from local.stack import Stack
+from services.kit.tasks import stop
 
 Report = dict[str, Any]
 
@@ -40,6 +42,8 @@ class Ground:
     folder: Path
     """Where the crowd's log goes."""
     is_ours: bool
+    stack: Stack | None
+    """Where it can be acted on: not that of another process."""
     keep: bool = True
     """Whether the folder is still wanted afterwards, to see what went wrong."""
 
@@ -63,15 +67,26 @@ class Clock:
         return round(time.monotonic() - self._began_at, 2)
 
 
-async def rush(settings: RushSettings, console: Console, stack_folder: Path | None = None) -> Report:
-    """Run it and return the report; `failures` in it says what went wrong, and is empty if nothing did."""
+async def rush(
+    settings: RushSettings,
+    console: Console,
+    on: Stack | Path | None = None,
+    *,
+    replicas: Mapping[str, int] | None = None,
+    upheaval: Upheaval | None = None,
+) -> Report:
+    """Run it and return the report; `failures` in it says what went wrong, and is empty if nothing did.
+
+    It runs on a stack of this process, on the one that another process runs in a folder, or on one of its own
+    with so many `replicas`. Only a stack of this process takes an `upheaval`.
+    """
     clock = Clock()
-    async with _ground(stack_folder, console) as ground:
+    async with _ground(on, console, replicas or {}) as ground:
         clock.ends("stack")
-        meter = Meter(_pids(ground), from_now=not ground.is_ours)
+        meter = Meter(lambda: _pids(ground), from_now=not ground.is_ours)
         metering = asyncio.create_task(meter.run())
         try:
-            report = await _sell_out(settings, console, ground, clock, meter)
+            report = await _sell_out(settings, console, ground, clock, meter, upheaval)
         finally:
             metering.cancel()
         ground.keep = bool(report["failures"])
@@ -79,7 +94,12 @@ async def rush(settings: RushSettings, console: Console, stack_folder: Path | No
 
 
 async def _sell_out(
-    settings: RushSettings, console: Console, ground: Ground, clock: Clock, meter: Meter
+    settings: RushSettings,
+    console: Console,
+    ground: Ground,
+    clock: Clock,
+    meter: Meter,
+    upheaval: Upheaval | None,
 ) -> Report:
     sale = f"rush-{settings.seed}-{secrets.token_hex(3)}"
     running = ground.running
@@ -92,9 +112,21 @@ async def _sell_out(
         meter.also("crowd", crowd.pid)
         clock.ends("crowd")
         organiser = organiser_of(running, connection)
-        defined = await organiser.define(sale, spec(settings, TITLE, time.time()))
-        await crowd.begin(defined.spec.window.opens_at.ToMilliseconds())
-        result = await _follow(crowd, settings, console)
+        definition = spec(settings, TITLE, time.time())
+        defined = await organiser.define(sale, definition)
+        opens_at_ms = defined.spec.window.opens_at.ToMilliseconds()
+        await crowd.begin(opens_at_ms)
+
+        async def act() -> None:
+            if upheaval is not None:
+                assert ground.stack is not None, "the stack of another process cannot be acted on"
+                await upheaval.run(ground.stack, opens_at_ms / 1000)
+                # The sale was slow so as to last until now.
+                definition.line.rate = 0.0
+                await organiser.define(sale, definition)
+
+        async with _meanwhile(act()):
+            result = await _follow(crowd, settings, console)
         clock.ends("sale")
         tickets = counts_of(await organiser.ledger(sale))
         audited = await audit_settled(running, sale)
@@ -105,12 +137,25 @@ async def _sell_out(
         "settings": settings.to_json(),
         "duration_s": clock.total_s,
         **result,
+        "upheaval": upheaval.to_json(result["setbacks"]) if upheaval is not None else None,
         "tickets": tickets,
         "phases_s": _phases(clock, result),
         "usage": meter.to_json(),
         "audit": audited.to_json(),
     }
     return report | {"failures": failures(report)}
+
+
+@asynccontextmanager
+async def _meanwhile(act: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Acts while the block runs. What of it is not done then is left."""
+    acting = asyncio.create_task(act)
+    try:
+        yield
+    finally:
+        await stop(acting)
+    if not acting.cancelled():
+        acting.result()
 
 
 def plan_for(settings: RushSettings, running: RunningStack, sale: str) -> Plan:
@@ -183,24 +228,41 @@ def failures(report: Mapping[str, Any]) -> list[str]:
         found.append(
             f"buyers were told of {report['units_confirmed']} tickets, inventory sold {tickets.get('sold')}"
         )
+    found.extend(_of_upheaval(report["upheaval"]))
     found.extend(f"the audit found {number} violated" for number in report["audit"]["broken"])
     return found
 
 
+def _of_upheaval(upheaval: Mapping[str, Any] | None) -> Iterator[str]:
+    if upheaval is None:
+        return
+    if not upheaval["finished"]:
+        done = len(upheaval["replicas"])
+        yield f"the sale was over before the {upheaval['what']} was, after {done} replicas"
+    refused = sum(upheaval["refused"].values())
+    if upheaval["unnoticed"] and refused:
+        yield f"buyers were refused {refused} times because of the {upheaval['what']}"
+
+
 @asynccontextmanager
-async def _ground(stack_folder: Path | None, console: Console) -> AsyncIterator[Ground]:
-    """The stack that runs in a folder, or one of our own for this run."""
-    theirs = find(stack_folder) if stack_folder is not None else None
+async def _ground(
+    on: Stack | Path | None, console: Console, replicas: Mapping[str, int]
+) -> AsyncIterator[Ground]:
+    """The stack that is given, or one of our own for this run."""
+    theirs = find(on) if isinstance(on, Path) else None
     own = Path(tempfile.mkdtemp(prefix="catraca-rush-"))
     ground: Ground | None = None
     try:
-        if theirs is not None:
-            ground = Ground(theirs, own, is_ours=False)
+        if isinstance(on, Stack):
+            ground = Ground(on.running, own, is_ours=False, stack=on)
+            yield ground
+        elif theirs is not None:
+            ground = Ground(theirs, own, is_ours=False, stack=None)
             yield ground
         else:
             console.print("Starting Redis, NATS, Postgres and the services …", highlight=False)
-            async with Stack(own) as stack:
-                ground = Ground(stack.running, own, is_ours=True)
+            async with Stack(own, replicas=replicas) as stack:
+                ground = Ground(stack.running, own, is_ours=True, stack=stack)
                 yield ground
     finally:
         if ground is not None and not ground.keep:
@@ -211,4 +273,5 @@ async def _ground(stack_folder: Path | None, console: Console) -> AsyncIterator[
 
 def _pids(ground: Ground) -> Mapping[str, Sequence[int]]:
     ours = {"catraca rush": [os.getpid()]} if ground.is_ours else {}
-    return {**ground.running.pids, **ours}
+    running = ground.stack.running if ground.stack is not None else ground.running
+    return {**running.pids, **ours}

@@ -22,6 +22,8 @@ from local.rush.shop import Offer
 
 # Refusals that say "the same again, a little later": nothing changed, or repeating is safe.
 TRANSIENT = frozenset({"JOIN_LIMIT", "OVERLOADED", "UNAVAILABLE", "SALE_NOT_LOADED", "DEADLINE"})
+# A pause that the sale asks of whoever comes back; the others tell that a service did not do its part.
+ASKED_FOR = frozenset({"JOIN_LIMIT"})
 MOST_TRIES = 40
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 # What buyers plan of these kinds can still change how the sale ends.
@@ -109,6 +111,8 @@ class Simulation:
         self.in_flight -= 1
         now = time.time()
         if isinstance(answer, Refused):
+            if answer.word in TRANSIENT - ASKED_FOR:
+                self.measures.setbacks[int(now), f"{do.ask} {answer.word}"] += 1
             if answer.word in TRANSIENT and do.tries < MOST_TRIES:
                 self._try_again(do, answer.word, now)
                 return

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -12,10 +12,14 @@ MIB = 1024 * 1024
 
 
 class Meter:
-    """Samples processes by name. With `from_now`, what they used before does not count."""
+    """Samples processes by name. With `from_now`, what they used before does not count.
 
-    def __init__(self, pids: Mapping[str, Sequence[int]], *, from_now: bool) -> None:
-        self._pids = {name: list(ids) for name, ids in pids.items()}
+    `pids` is asked at every sample: a process that was restarted has another id.
+    """
+
+    def __init__(self, pids: Callable[[], Mapping[str, Sequence[int]]], *, from_now: bool) -> None:
+        self._pids = pids
+        self._others: dict[str, list[int]] = {}
         self._cpu: dict[int, tuple[str, float]] = {}
         self._peak: dict[str, int] = {}
         self._peak_together = 0
@@ -26,7 +30,7 @@ class Meter:
 
     def also(self, name: str, pid: int) -> None:
         """One more process."""
-        self._pids[name] = [pid]
+        self._others[name] = [pid]
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -37,7 +41,7 @@ class Meter:
     def sample(self) -> None:
         """Look once."""
         together = 0
-        for name, pids in list(self._pids.items()):
+        for name, pids in [*self._pids().items(), *self._others.items()]:
             memory = sum(self._look(name, pid) for pid in pids)
             self._peak[name] = max(self._peak.get(name, 0), memory)
             together += memory

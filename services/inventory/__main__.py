@@ -120,7 +120,9 @@ async def main() -> None:
     ]
     try:
         with metrics.read_before_scrape(inventory.reading):
-            await serve(SERVICE, settings, inventory.services, on_drain=inventory.ledger.drain)
+            await serve(SERVICE, settings, inventory.services)
+        # Those who go on look at an outbox that others fill only now and then.
+        await inventory.relays.settle()
     finally:
         await stop(*workers)
         await inventory.relays.close()

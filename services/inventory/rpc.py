@@ -33,7 +33,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         rules.check_sale(request.sale)
         rules.check_hold_id(request.hold_id)
         items = rules.items_of(request)
-        sale = (await self._definitions.find(request.sale)).sale
+        sale = (await self._definitions.found(request.sale)).sale
         buyer_id = buyer.id_in(sale)
         command: rules.Command = {
             "op": "hold",
@@ -41,7 +41,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             "hold_id": request.hold_id,
             "items": items,
         }
-        if rules.has_line(self._definitions.active(request.sale).sale):
+        if rules.has_line(sale):
             command["place"] = self._admitted_place(request, buyer_id)
         result = await self._store.submit(request.sale, command)
         # A hold that was made before is answered with its state, also where that ended since.
@@ -65,7 +65,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         """Reads how many units are left; all callers share one reading."""
         caller(context)
         rules.check_sale(request.sale)
-        self._definitions.active(request.sale)
+        await self._definitions.found(request.sale)
         read = await self._snapshots.get(request.sale)
         return pb.GetAvailabilityResponse(
             sections=[translate.section_of(counts) for counts in read["sections"]],

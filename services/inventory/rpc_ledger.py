@@ -28,11 +28,6 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         self._definitions = definitions
         self._relays = relays
         self._load_wait_s = load_wait_s
-        self._drained = asyncio.Event()
-
-    async def drain(self) -> None:
-        """Ends every stream after the request that it is at."""
-        self._drained.set()
 
     async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:
         """Runs the commands of one sale in their order."""
@@ -44,7 +39,7 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
     ) -> AsyncIterator[pb.ApplyStreamResponse]:
         """The same as a stream: one response per request, in order."""
         caller(context).need(ROLE)
-        async for request in _until(self._drained, requests):
+        async for request in requests:
             try:
                 results = await self._apply(request.sale, request.commands)
             except Exception as error:
@@ -95,7 +90,7 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         if len(commands) > rules.COMMANDS:
             raise Refusal("INVALID_FIELD", field="commands", expected=f"at most {rules.COMMANDS}")
         # The sale is judged first: an unknown one is no command's fault.
-        self._definitions.active(sale)
+        await self._definitions.found(sale)
         read = [_read(command) for command in commands]
         wanted = [command for command in read if not isinstance(command, Refusal)]
         results = iter(await self._store.submit_many(sale, wanted))
@@ -105,27 +100,6 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
             else translate.result_of(next(results))
             for command in read
         ]
-
-
-async def _until(
-    ended: asyncio.Event, requests: AsyncIterator[pb.ApplyStreamRequest]
-) -> AsyncIterator[pb.ApplyStreamRequest]:
-    """The requests as they come, until they end or the service does."""
-    coming = aiter(requests)
-    end = asyncio.ensure_future(ended.wait())
-    try:
-        while True:
-            request = asyncio.ensure_future(anext(coming))
-            await asyncio.wait({request, end}, return_when=asyncio.FIRST_COMPLETED)
-            if not request.done():
-                request.cancel()
-                return
-            try:
-                yield request.result()
-            except StopAsyncIteration:
-                return
-    finally:
-        end.cancel()
 
 
 def _read(command: pb.Command) -> rules.Command | Refusal:

@@ -173,7 +173,7 @@ class Store:
 
         Raises Refusal SALE_NOT_FOUND, SALE_ARCHIVED, DEFINITION_INVALID or SALE_NOT_LOADED.
         """
-        definition = self._definitions.active(sale)
+        definition = await self._definitions.found(sale)
         if sale in self._broken:
             raise self._broken[sale]
         loaded = self._loaded.get(sale)

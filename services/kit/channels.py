@@ -20,36 +20,51 @@ _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _LOOK_AGAIN_S = 2.0
 # What a call to another service takes at most, streams apart, which are opened again.
 _LEAVE_S = 60.0
-# Repeating is safe everywhere, as every mutation carries an id made by the caller. The throttle keeps repeats
-# from burying a service that is down.
+# They carry no id of their own: repeated after another call in between they would undo what that one did.
+NOT_REPEATED = (
+    ("catraca.queue.v1.QueueService", "Leave"),
+    ("catraca.sale.v1.SaleService", "Define"),
+    ("catraca.sale.v1.SaleService", "Pause"),
+    ("catraca.sale.v1.SaleService", "Archive"),
+)
 _SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
+        # Each replica is watched: one that is about to stop says so, and gets no more calls from then on.
+        "healthCheckConfig": {"serviceName": ""},
         "methodConfig": [
+            {"name": [{"service": service, "method": method} for service, method in NOT_REPEATED]},
             {
                 "name": [{}],
                 "retryPolicy": {
-                    "maxAttempts": 3,
+                    "maxAttempts": 4,
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # A server that ends says CANCELLED to what it has not begun; no service does otherwise.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
-            }
+            },
         ],
+        # Keeps repeats from burying a service that is down.
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
 )
-_OPTIONS = [
+RECONNECT_S = 1.0
+"""How long a replica that is back may wait to be found, at most."""
+# Spreads calls over all replicas of a target, and takes them elsewhere when one stops.
+BALANCED = (
     ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", round(RECONNECT_S * 1000)),
+)
+_OPTIONS = [
+    *BALANCED,
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A service that restarts is found again soon.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
 _log = get_logger("channels")

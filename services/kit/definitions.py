@@ -88,6 +88,11 @@ class Definitions:
         """As `get`; what is not known here may have been defined a moment ago, so the bucket is asked."""
         return self._known.get(sale) or await self.latest(sale)
 
+    async def found(self, sale: str) -> Definition:
+        """`active`, also where a sale was defined a moment ago and the news of it is still on its way."""
+        await self.find(sale)
+        return self.active(sale)
+
     def all(self) -> list[Definition]:
         """Every known sale, archived ones too, by id."""
         return [self._known[sale] for sale in sorted(self._known)]

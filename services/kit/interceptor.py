@@ -1,5 +1,6 @@
 """The one interceptor: verifies who calls, and ends a call that fails with the status the table names."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -26,13 +27,21 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps every method once; a call then costs a look-up of its token and no more.
 
-    `public` names what needs no token: "/package.Service/Method", or "/package.Service/" for all of it.
+    `public` names what needs no token: "/package.Service/Method", or "/package.Service/" for all of it. Once
+    `draining` is set, streams of requests end with UNAVAILABLE after the request that they are at.
     """
 
-    def __init__(self, verifier: Verifier, max_message_bytes: int, public: Collection[str]) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        max_message_bytes: int,
+        public: Collection[str],
+        draining: asyncio.Event,
+    ) -> None:
         self._verifier = verifier
         self._max_message_bytes = max_message_bytes
         self._public = frozenset(public)
+        self._draining = draining
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Any:
@@ -58,7 +67,7 @@ class Guard(grpc.aio.ServerInterceptor):
             behaviour = _unary_stream(method, handler.unary_stream, verifier)
             return handler._replace(unary_stream=behaviour, request_deserializer=deserializer)
         if handler.stream_stream:
-            behaviour = _stream_stream(method, handler.stream_stream, verifier)
+            behaviour = _stream_stream(method, handler.stream_stream, verifier, self._draining)
             return handler._replace(stream_stream=behaviour, request_deserializer=deserializer)
         raise TypeError(f"{method} is a client stream, which buyers' browsers cannot open")
 
@@ -141,14 +150,14 @@ def _unary_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any
     return guarded
 
 
-def _stream_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
+def _stream_stream(method: str, behaviour: Any, verifier: Verifier | None, draining: asyncio.Event) -> Any:
     streams = metrics.RPC_STREAMS.labels(method)
 
     async def guarded(requests: AsyncIterator[Any], context: Context) -> None:
         with streams.track_inprogress():
             try:
                 await _admit(verifier, context)
-                await _answer(behaviour(_sound(requests), context), context)
+                await _answer(behaviour(_sound(requests, draining), context), context)
             except Exception as error:
                 await _fail(method, context, error)
 
@@ -168,11 +177,29 @@ async def _answer(answers: Any, context: Context) -> None:
         await answers.aclose()
 
 
-async def _sound(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        if type(request) is Refusal:
-            raise request
-        yield request
+async def _sound(requests: AsyncIterator[Any], draining: asyncio.Event) -> AsyncIterator[Any]:
+    """The requests as they come. Raises the refusal of a bad one, and UNAVAILABLE once the process drains:
+    the caller sends what has no answer yet to another replica."""
+    coming = aiter(requests)
+    drained = asyncio.ensure_future(draining.wait())
+    reading: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            reading = asyncio.ensure_future(anext(coming))
+            await asyncio.wait({reading, drained}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise Refusal("UNAVAILABLE", "This replica is stopping; open again.")
+            try:
+                request = reading.result()
+            except StopAsyncIteration:
+                return
+            if type(request) is Refusal:
+                raise request
+            yield request
+    finally:
+        drained.cancel()
+        if reading is not None:
+            reading.cancel()
 
 
 async def _refuse_unknown(_requests: AsyncIterator[Any], context: Context) -> None:

@@ -98,6 +98,13 @@ class OutboxRelay:
         async with self._moved:
             await self._moved.wait_for(lambda: self.published >= sequence)
 
+    async def catch_up(self) -> None:
+        """Wait until JetStream has all that the outbox has now. Raises what Redis raises."""
+        if await self._redis.exists(self._key):
+            last = await self._last_entry()
+            self.poke()
+            await self.wait_published(last)
+
     async def run(self) -> None:
         """Publish until cancelled. Raises OutboxBroken; outages of Redis and NATS are waited out."""
         known = False
@@ -174,10 +181,14 @@ class OutboxRelay:
         """An outbox that ends before JetStream does belongs to a store that lost its tail."""
         if not await self._redis.exists(self._key):
             return
-        info: dict[str, bytes] = await self._redis.xinfo_stream(self._key)
-        last = int(info["last-generated-id"].split(b"-")[0])
+        last = await self._last_entry()
         if last < self.published:
             raise OutboxBroken(self._sale, self.published, last)
+
+    async def _last_entry(self) -> int:
+        """Sequence of the last change that the outbox ever had."""
+        info: dict[str, bytes] = await self._redis.xinfo_stream(self._key)
+        return int(info["last-generated-id"].split(b"-")[0])
 
     def _batches(self, changes: list[tuple[Change, int]]) -> list[list[Change]]:
         batches: list[list[Change]] = [[]]

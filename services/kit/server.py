@@ -64,7 +64,8 @@ class Server:
             context=tls.to_issuer(settings),
         )
         self._credentials = tls.server_credentials(settings)
-        guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public))
+        self._draining = asyncio.Event()
+        guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public), self._draining)
         self._name = name
         self._settings = settings
         self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
@@ -102,8 +103,16 @@ class Server:
         return port
 
     async def stop(self, on_drain: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Reports NOT_SERVING, runs `on_drain`, lets calls finish, and ends those that do not."""
+        """Reports NOT_SERVING and goes on for `lame_duck_s`; then ends streams of requests, runs `on_drain`,
+        lets calls finish, and ends those that do not.
+
+        A server of gRPC that stops cancels what it has accepted and not begun. So it stops only when callers
+        have had the time to go elsewhere.
+        """
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.lame_duck_s)
+        _log.info("draining", name=self._name, at_most_s=self._settings.drain_s)
+        self._draining.set()
         deadline = asyncio.get_running_loop().time() + self._settings.drain_s
         if on_drain is not None:
             try:
@@ -124,12 +133,14 @@ async def serve(
     settings: CommonSettings,
     services: Sequence[Service],
     *,
+    on_told: Callable[[], None] | None = None,
     on_drain: Callable[[], Awaitable[None]] | None = None,
     public: Collection[str] = (),
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends what is still running at once.
+    """Serves until SIGTERM or SIGINT, then leaves; a second signal ends what is still running at once.
 
-    `on_drain` runs when the drain begins, while calls still run: end streams and take no new work there.
+    `on_told` runs at the signal: tell balancers of other listeners to go elsewhere. `on_drain` runs when the
+    lame duck is over and the drain begins, while calls still run: end streams and take no new work there.
     """
     tracing.configure(name, settings)
     loop = asyncio.get_running_loop()
@@ -151,7 +162,9 @@ async def serve(
                 # Another part of the process has failed, and says why.
                 await server.abandon()
                 raise
-            _log.info("draining", name=name, at_most_s=settings.drain_s)
+            _log.info("leaving", name=name, lame_duck_s=settings.lame_duck_s)
+            if on_told is not None:
+                on_told()
             stopping = asyncio.create_task(server.stop(on_drain))
             impatient = asyncio.create_task(told_again.wait())
             await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)

@@ -126,8 +126,15 @@ class CommonSettings:
     log_level: str = setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )
+    lame_duck_s: float = setting(
+        5.0,
+        "Seconds after SIGTERM in which calls are still taken while health says NOT_SERVING, so that "
+        "balancers and clients go elsewhere first; longer than they take to ask. 0 for a lone replica.",
+        minimum=0,
+        maximum=600,
+    )
     drain_s: float = setting(
-        10.0, "Seconds that running calls have to finish after SIGTERM.", minimum=0, maximum=600
+        10.0, "Seconds that running calls have to finish after that.", minimum=0, maximum=600
     )
     max_message_bytes: int = setting(
         4 * 1024 * 1024,

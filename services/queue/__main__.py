@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from services.kit import logs, metrics, server, tls
 from services.kit import redis as kit_redis
 from services.kit.channels import Channels
-from services.kit.definitions import Definition, Definitions
+from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.http import listening
 from services.kit.keys import LiveRing
@@ -80,10 +80,6 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         for part in (line, unary, ledger, seeds):
             part.forget(sale)
 
-    async def sale_of(sale: str) -> Definition:
-        await definitions.find(sale)
-        return definitions.active(sale)
-
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
     desk = Desk(
         definitions,
@@ -96,7 +92,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         now_ms=store.now_ms,
         buyer_key_id=lambda: buyer_keys.newest.id,
     )
-    servicer = QueueServicer(settings, line, unary, hubs, store, sale_of, receipt_keys)
+    servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found, receipt_keys)
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
     return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk), reading)
@@ -130,7 +126,9 @@ async def main(settings: Settings) -> None:
                     listening(page, settings.standing_listen, "standing_listen", context)
                 )
             stack.enter_context(metrics.read_before_scrape(parts.reading))
-            await server.serve(NAME, settings, services, public=PUBLIC, on_drain=on_drain)
+            await server.serve(
+                NAME, settings, services, public=PUBLIC, on_told=parts.public.leave, on_drain=on_drain
+            )
     finally:
         await parts.hubs.close()
         await parts.loader.close()

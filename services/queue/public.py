@@ -69,6 +69,11 @@ class PublicStanding:
         """`active` answers a known sale's definition; it raises Refusal where there is none, or no more."""
         self._hubs = hubs
         self._active = active
+        self._leaving = False
+
+    def leave(self) -> None:
+        """This process was told to stop: who balances over replicas is to read from another one."""
+        self._leaving = True
 
     def application(self) -> web.Application:
         """The application with its routes."""
@@ -78,8 +83,9 @@ class PublicStanding:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        status = 503 if self._hubs.draining else 200
-        return web.json_response({"status": "draining" if self._hubs.draining else "ok"}, status=status)
+        if self._leaving:
+            return web.json_response({"status": "draining"}, status=503)
+        return web.json_response({"status": "ok"})
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:

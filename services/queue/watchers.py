@@ -146,6 +146,8 @@ class Watchers:
             heapq.heappush(self._ends, (max(turn.ends_ms, standing.now_ms + TURN_RETRY_MS), watcher.buyer))
         if turn != watcher.turn:
             watcher.turn = turn
+            # Given up at another replica, or run out? The ledger has one word for both; the line knows.
+            watcher.stale = watcher.stale or turn.state in OVER
             watcher.news.set()
 
     def _arrange(self, watcher: Watcher, standing: Standing) -> None:

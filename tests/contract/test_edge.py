@@ -16,6 +16,7 @@ from catraca.sale.v1 import sale_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from local.servers.envoy import TEMPLATE, Upstreams, endpoints, render
+from services.kit.channels import NOT_REPEATED
 from services.kit.errors import Refusal, trailing_metadata_of
 from services.notifier.config import Settings as NotifierSettings
 from services.queue.config import Settings as QueueSettings
@@ -35,7 +36,7 @@ OURS = [
     checkout_pb2.DESCRIPTOR.services_by_name["SettlementService"],
 ]
 # Without an id made by the caller: repeated after somebody else's change they would undo it.
-NOT_REPEATABLE = {"Leave", "Define", "Pause", "Archive"}
+NOT_REPEATABLE = {method for _, method in NOT_REPEATED}
 
 
 def rendered() -> dict[str, Any]:

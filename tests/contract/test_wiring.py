@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.parts import GrpcProcess, Part, service_process
-from local.stack import SERVICES
+from local.parts import SERVICES, GrpcProcess, Part, service_process
 from local.wiring import USERS, Keys, Wiring
 from services.kit.settings import CommonSettings, file_variable_of, load, variable_of
 

@@ -12,9 +12,10 @@ import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 
 from local.issuer.tokens import AUDIENCE, Minter
+from local.parts import SERVICES
 from local.servers import ports
 from local.servers.envoy import Envoy, Upstreams
-from local.stack import SERVICES, Stack
+from local.stack import Stack
 
 WEB = Path(__file__).parents[2] / "web"
 PATIENCE_S = 60.0

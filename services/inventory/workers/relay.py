@@ -15,6 +15,7 @@ from services.kit.tasks import stop
 log = get_logger(__name__)
 
 RESTART_S = 1.0
+SETTLE_S = 2.0
 
 
 async def last_published(js: JetStreamContext, sale: str) -> int:
@@ -66,6 +67,15 @@ class Relays:
         """Wait until JetStream has this change of the sale."""
         self.start(sale)
         await self._relays[sale].wait_published(sequence)
+
+    async def settle(self) -> None:
+        """See to it that JetStream has all that was changed until now, as far as it answers soon."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await asyncio.gather(*(relay.catch_up() for relay in self._relays.values()))
+        except Exception as problem:
+            # Nothing is lost: another replica publishes it, or this one after its next start.
+            log.warning("relays_unsettled", problem=repr(problem))
 
     async def close(self) -> None:
         """Stop publishing; what is left in the outboxes is published after the next start."""

@@ -48,6 +48,7 @@ def checkout_on(tmp_path: Path, nats_server: Nats, sandbox: Sandbox) -> Iterator
             "CATRACA_WEBHOOK_URL": "http://127.0.0.1:1",
             "CATRACA_SANDBOX_URL": sandbox.url,
             "CATRACA_SANDBOX_KEY_FILE": str(sandbox.key_file),
+            "CATRACA_LAME_DUCK_S": "0",
             "CATRACA_DRAIN_S": "5",
         }
         process.start()

@@ -83,6 +83,7 @@ def variables(issuer: Issuer, nats_server: Nats, tmp_path: Path) -> Variables:
         "CATRACA_JWKS_URL": issuer.url,
         "CATRACA_BUYER_HASH_KEY_FILE": str(tmp_path / "buyers.json"),
         "CATRACA_SERVICE_TOKEN_FILE": str(tmp_path / "token"),
+        "CATRACA_LAME_DUCK_S": "0",
         "CATRACA_DRAIN_S": "0",
     }
 

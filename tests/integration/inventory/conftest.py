@@ -139,6 +139,7 @@ class Replicas:
             "CATRACA_BUYER_HASH_KEY_FILE": str(self.key_file),
             "CATRACA_ADMISSION_KEY_FILE": str(self.admission_file),
             "CATRACA_SERVICE_TOKEN_FILE": str(folder / "token"),
+            "CATRACA_LAME_DUCK_S": "0",
             "CATRACA_DRAIN_S": "2",
         }
         self.started: list[Replica] = []

@@ -140,7 +140,7 @@ async def test_an_archived_sale_is_told(replica: Replica, define: Define, sale_i
     assert refusal.word == "SALE_ARCHIVED"
 
 
-async def test_a_stream_ends_when_the_service_does(
+async def test_a_stream_is_sent_elsewhere_when_the_service_ends(
     shared_replicas: Replicas, define: Define, sale_id: str
 ) -> None:
     leaving = await shared_replicas.start(drain_s=30)
@@ -151,7 +151,10 @@ async def test_a_stream_ends_when_the_service_does(
 
     async with asyncio.timeout(15):
         stopping = asyncio.to_thread(leaving.process.stop)
-        answer, _ = await asyncio.gather(stream.read(), stopping)
+        ended, _ = await asyncio.gather(stream.read(), stopping, return_exceptions=True)
 
-    assert answer == grpc.aio.EOF
-    assert await stream.code() == grpc.StatusCode.OK
+    assert isinstance(ended, grpc.aio.AioRpcError)
+    refusal = refusal_of(ended)
+    assert refusal is not None
+    assert refusal.word == "UNAVAILABLE"
+    assert refusal.retry_after_s is not None

@@ -96,6 +96,7 @@ def settings(issuer: Issuer, tmp_path: Path) -> CommonSettings:
             "CATRACA_BUYER_HASH_KEY_FILE": str(tmp_path / "buyers.json"),
             "CATRACA_SERVICE_TOKEN_FILE": str(tmp_path / "token"),
             "CATRACA_MAX_MESSAGE_BYTES": "70000",
+            "CATRACA_LAME_DUCK_S": "0",
             "CATRACA_DRAIN_S": "5",
         },
     )

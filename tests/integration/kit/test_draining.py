@@ -14,11 +14,15 @@ from catraca.queue.v1 import queue_pb2 as pb
 from catraca.queue.v1 import queue_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.kit.channels import Channels
+from services.kit.errors import refusal_of
 from services.kit.settings import CommonSettings, variable_of
+from services.kit.tasks import stop
 
-# Prints its port; a call takes as long as its `sale` says.
+# A GetDraw takes as long as its `sale` says; Join tells which process answered.
 PROGRAM = """
 import asyncio
+import os
 from catraca.queue.v1 import queue_pb2 as pb
 from catraca.queue.v1 import queue_pb2_grpc
 from services.kit import logs, server
@@ -30,6 +34,13 @@ class Line(queue_pb2_grpc.QueueServiceServicer):
         await asyncio.sleep(float(request.sale))
         return pb.GetDrawResponse()
 
+    async def Join(self, request, context):
+        return pb.JoinResponse(receipt=pb.Receipt(key_id=str(os.getpid())))
+
+    async def JoinMany(self, requests, context):
+        async for _ in requests:
+            yield pb.JoinManyResponse()
+
 async def drain():
     print("draining", flush=True)
 
@@ -38,7 +49,8 @@ async def main():
     logs.configure("line")
     name = "catraca.queue.v1.QueueService"
     services = [(queue_pb2_grpc.add_QueueServiceServicer_to_server, Line(), name)]
-    await server.serve("line", settings, services, on_drain=drain, public=[f"/{name}/GetDraw"])
+    public = [f"/{name}/{method}" for method in ("GetDraw", "Join", "JoinMany")]
+    await server.serve("line", settings, services, on_drain=drain, public=public)
     print("ended", flush=True)
 
 server.run(main)
@@ -152,6 +164,80 @@ async def test_calls_that_do_not_finish_in_time_are_ended(start: Start) -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await running
     assert (await service.ended())[0] == 0
+
+
+async def test_calls_are_taken_until_the_lame_duck_is_over(start: Start) -> None:
+    service = start(CATRACA_LAME_DUCK_S="600")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        async with asyncio.timeout(30):
+            await channel.channel_ready()
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stream = queue_pb2_grpc.QueueServiceStub(channel).JoinMany()  # type: ignore[misc]
+        service.process.send_signal(signal.SIGTERM)
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        running = call(channel, 0)
+        await heard(service, "called")
+        assert await running == pb.GetDrawResponse()
+        await stream.write(pb.JoinManyRequest())
+        assert await stream.read() == pb.JoinManyResponse()
+    # Whoever waits no longer signals again.
+    service.process.send_signal(signal.SIGTERM)
+    assert (await service.ended())[:2] == (0, "ended\n")
+
+
+async def test_a_stream_of_requests_is_sent_elsewhere_with_a_hint(
+    service: Service, channel: grpc.aio.Channel
+) -> None:
+    stream = queue_pb2_grpc.QueueServiceStub(channel).JoinMany()  # type: ignore[misc]
+    await stream.write(pb.JoinManyRequest())
+    assert await stream.read() == pb.JoinManyResponse()
+    service.process.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.word == "UNAVAILABLE"
+    assert refusal.retry_after_s is not None
+    assert (await service.ended())[0] == 0
+
+
+async def test_nobody_who_calls_through_a_channel_of_ours_notices_a_restart(
+    start: Start, settings: CommonSettings, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    ports = [unused_tcp_port_factory() for _ in range(2)]
+    ends = {f"127.0.0.1:{port}" for port in ports}
+    pair = [start(CATRACA_LISTEN=end, CATRACA_LAME_DUCK_S="0.5") for end in sorted(ends)]
+    channels = Channels(settings.service_token_file)
+    line = queue_pb2_grpc.QueueServiceStub(channels.channel(f"ipv4:{','.join(sorted(ends))}"))
+    answered: list[int] = []
+
+    async def ask() -> None:
+        while True:
+            answer = await line.Join(pb.JoinRequest(), timeout=30)  # type: ignore[misc]
+            answered.append(int(answer.receipt.key_id))
+
+    async def both_answer() -> None:
+        answered.clear()
+        async with asyncio.timeout(30):
+            while not {service.process.pid for service in pair} <= set(answered):
+                await asyncio.sleep(0.01)
+
+    for end in ends:
+        async with grpc.aio.insecure_channel(end) as channel, asyncio.timeout(30):
+            await channel.channel_ready()
+    asking = [asyncio.create_task(ask()) for _ in range(8)]
+    try:
+        await both_answer()
+        for index, service in enumerate(pair):
+            service.process.send_signal(signal.SIGTERM)
+            assert (await service.ended())[0] == 0
+            pair[index] = start(CATRACA_LISTEN=f"127.0.0.1:{service.port}", CATRACA_LAME_DUCK_S="0.5")
+            await both_answer()
+        assert [task for task in asking if task.done()] == []
+    finally:
+        await stop(*asking)
+        await channels.close()
 
 
 @pytest.mark.parametrize(

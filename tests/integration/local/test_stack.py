@@ -10,10 +10,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from local import discovery
-from local.parts import State
+from local.parts import SERVICES, State
 from local.servers.process import StartFailed
 from local.servers.redis import Redis
-from local.stack import SERVERS, SERVICES, Stack
+from local.stack import SERVERS, Stack
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,27 @@ async def test_a_killed_service_is_seen_and_restarted_at_its_address(stack: Stac
     assert part.pids != pids
     assert await is_serving(part.target)
     assert discovery.find(stack.data).pids["queue"] == part.pids
+
+
+async def test_one_replica_is_restarted_while_the_other_goes_on(stack: Stack) -> None:
+    part = stack.parts["notifier"]
+    address, (one, other) = part.addresses, part.pids
+
+    stack.kill9("notifier", 0)
+    assert part.pids == [other]
+    assert part.state is State.ENDED
+    restarting = asyncio.create_task(stack.restart_replica("notifier", 0))
+    async with asyncio.timeout(30):
+        while part.state is not State.RESTARTING:
+            await asyncio.sleep(0)
+        await restarting
+
+    assert part.state is State.READY
+    assert part.addresses == address
+    assert one not in part.pids
+    assert other in part.pids
+    assert await is_serving(part.addresses[0])
+    assert discovery.find(stack.data).pids["notifier"] == part.pids
 
 
 async def test_a_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:

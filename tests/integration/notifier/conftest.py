@@ -209,6 +209,7 @@ class Notifiers:
             "CATRACA_AUDIENCE": AUDIENCE,
             "CATRACA_BUYER_HASH_KEY_FILE": str(self.key_file),
             "CATRACA_SERVICE_TOKEN_FILE": str(self.folder / "token"),
+            "CATRACA_LAME_DUCK_S": "0",
             "CATRACA_DRAIN_S": "2",
             **{f"CATRACA_{name.upper()}": str(value) for name, value in settings.items()},
         }

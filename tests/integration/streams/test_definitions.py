@@ -52,6 +52,18 @@ async def test_what_stands_is_known_after_the_start(js: JetStreamContext, sale_i
     await definitions.close()
 
 
+async def test_a_sale_is_found_before_the_news_of_it_came(js: JetStreamContext, sale_id: str) -> None:
+    deaf = Definitions(js)
+    with refused("SALE_NOT_FOUND"):
+        await deaf.found(sale_id)
+    revision = await put(js, sale_id, "new")
+    assert (await deaf.found(sale_id)).revision == revision
+    await put(js, sale_id, "over", revision, archived=True)
+    await deaf.latest(sale_id)
+    with refused("SALE_ARCHIVED"):
+        await deaf.found(sale_id)
+
+
 async def test_changes_are_followed_and_told_in_order(
     js: JetStreamContext, definitions: Definitions, sale_id: str
 ) -> None:

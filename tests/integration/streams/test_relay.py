@@ -98,6 +98,22 @@ class Unreliable:
         return answer
 
 
+async def test_a_relay_that_looks_seldom_catches_up_when_asked(
+    outbox: Outbox, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "SHORTEST_POLL_S", 3600.0)
+    relay = outbox.relay(js, longest_poll_s=3600.0)
+    await relay.catch_up()
+    await outbox.add()
+    async with running(relay):
+        await relay.wait_published(1)
+        await outbox.add(3)
+        async with asyncio.timeout(10):
+            await relay.catch_up()
+        assert relay.published == 4
+    await outbox.assert_whole(js)
+
+
 async def test_entries_are_published_together_in_order(js: JetStreamContext, outbox: Outbox) -> None:
     for changes in (1, 3, 2):
         await outbox.add(changes)

@@ -147,6 +147,23 @@ async def test_a_place_given_up_elsewhere_is_noticed_with_the_heartbeat() -> Non
     await stream.ends()
 
 
+async def test_a_called_place_given_up_elsewhere_is_told_as_that_not_as_a_turn_that_ran_out() -> None:
+    stream = Stream(heartbeat_s=15)
+    await stream.next()
+    called = replace(STANDING, serving=6)
+    stream.hub.step(called)
+    stream.hub.watchers.take_turn(BUYER, 5, Turn(PlaceState.CALLED, left=4, ends_ms=8000), called)
+    await stream.next()
+
+    # Another replica took the leave; the first that is heard of it here is that the promise ended.
+    stream.unary.view = PlaceView(PlaceState.LEFT, Entry(5, 0, left=True), 5, None)
+    stream.hub.watchers.take_turn(BUYER, 5, Turn(PlaceState.LAPSED), called)
+
+    view, _, _ = await stream.next()
+    assert view.state is PlaceState.LEFT
+    await stream.ends()
+
+
 async def test_the_end_of_the_sale_ends_the_stream() -> None:
     stream = Stream(heartbeat_s=15)
     await stream.next()

@@ -9,7 +9,7 @@ import grpc
 from local.rush.buyer import Buyer
 from local.rush.intent import Do
 from local.rush.people import person
-from local.rush.pump import Pump
+from local.rush.pump import TRIES, Pump
 from local.rush.record import Answer, Ask, Done, Refused
 from local.rush.settings import RushSettings
 
@@ -19,6 +19,7 @@ class Stream:
 
     def __init__(self, breaks: set[int]) -> None:
         self.requests: list[list[int]] = []
+        self.repeated = 0
         self._breaks = breaks
 
     async def write(self, request: list[int]) -> None:
@@ -30,6 +31,9 @@ class Stream:
 
     def cancel(self) -> None:
         pass
+
+    def done(self) -> bool:
+        return False
 
 
 def does(count: int) -> list[Do]:
@@ -52,7 +56,10 @@ async def run(stream: Stream, count: int, limit: int) -> list[tuple[int, Answer]
     def read(response: list[int]) -> list[Answer]:
         return [Done(str(number)) for number in response]
 
-    pump = Pump(lambda: stream, build, read, answered, limit)  # type: ignore[arg-type, return-value]
+    def repeated(asks: int) -> None:
+        stream.repeated += asks
+
+    pump = Pump(lambda: stream, build, read, answered, limit, repeated)  # type: ignore[arg-type, return-value]
     for do in does(count):
         pump.put(do)
     running = asyncio.create_task(pump.run())
@@ -69,8 +76,16 @@ async def test_batches_have_a_limit_and_answers_find_their_asks() -> None:
     assert answers == [(number, Done(str(number))) for number in range(5)]
 
 
-async def test_a_broken_stream_answers_its_batch_and_the_next_batch_goes_on() -> None:
-    answers = await run(Stream(breaks={1}), count=3, limit=2)
+async def test_what_was_under_way_when_a_stream_broke_is_sent_again() -> None:
+    stream = Stream(breaks={1})
+    answers = await run(stream, count=3, limit=2)
+    assert stream.requests == [[0, 1], [0, 1], [2]]
+    assert answers == [(number, Done(str(number))) for number in range(3)]
+    assert stream.repeated == 2
+
+
+async def test_a_stream_that_breaks_every_time_answers_its_batch_and_the_next_batch_goes_on() -> None:
+    answers = await run(Stream(breaks=set(range(1, TRIES + 1))), count=3, limit=2)
     assert answers == [
         (0, Refused("UNAVAILABLE", {})),
         (1, Refused("UNAVAILABLE", {})),
