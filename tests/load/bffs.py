@@ -3,9 +3,10 @@
 import random
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gevent
 import grpc
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.inventory.v1 import inventory_pb2 as inventory
@@ -13,7 +14,7 @@ from catraca.queue.v1 import queue_pb2 as queue
 from gevent.queue import SimpleQueue
 
 from tests.load import methods
-from tests.load.methods import Method
+from tests.load.methods import DEADLINE_S, Method
 from tests.load.over_grpc import OverGrpc, word_of_error
 from tests.load.tally import OK
 
@@ -57,7 +58,7 @@ class Lane:
         self._sale = sale
         self._sections = sections
         self._token = token
-        self._streams: dict[str, tuple[SimpleQueue[Any], Iterator[Any]]] = {}
+        self._streams: dict[str, tuple[SimpleQueue[Any], Any]] = {}
 
     def send(self, count: int) -> tuple[str, Mapping[str, int]]:
         """One batch of so many items: its name, and how often each word came back."""
@@ -121,12 +122,20 @@ class Lane:
         requests, answers = self._streams.get(method.path) or self._open(method)
         requests.put(request)
         try:
-            return OK, next(answers)
-        except (grpc.RpcError, StopIteration) as error:
-            del self._streams[method.path]
-            return (word_of_error(error) if isinstance(error, grpc.RpcError) else "UNAVAILABLE"), None
+            with gevent.Timeout(DEADLINE_S):
+                return OK, next(answers)
+        except gevent.Timeout:
+            word = "DEADLINE"
+        except grpc.RpcError as error:
+            word = word_of_error(error)
+        except StopIteration:
+            word = "UNAVAILABLE"
+        del self._streams[method.path]
+        requests.put(None)
+        answers.cancel()
+        return word, None
 
-    def _open(self, method: Method) -> tuple["SimpleQueue[Any]", Iterator[Any]]:
+    def _open(self, method: Method) -> tuple["SimpleQueue[Any]", Any]:
         requests: SimpleQueue[Any] = SimpleQueue()
         stream = (requests, self._over.batches(method, iter(requests.get, None), self._token))
         self._streams[method.path] = stream

@@ -7,12 +7,12 @@ from typing import Any
 
 from tests.load import curves
 from tests.load.knee import ACHIEVED_SHARE, IDLE_MULTIPLE
-from tests.load.usage import ELSEWHERE
+from tests.load.usage import DISK, ELSEWHERE
 
 Report = Mapping[str, Any]
 
 PERCENTILES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "p999_ms": "p99.9"}
-CORES = ("generator", "system", ELSEWHERE)
+CORES = ("generator", "system", ELSEWHERE, DISK)
 """Who takes how many of the machine's cores."""
 TITLES = {
     "grpc": "gRPC, directly to the services",
@@ -107,17 +107,7 @@ def _steps(series: Report) -> str:
 
 
 def _measured(steps: Sequence[Report], knee: float | None = None) -> str:
-    head = (
-        "offered/s",
-        "achieved/s",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "not sent",
-        "generator",
-        "the rest",
-    )
+    head = ("offered/s", "achieved/s", *(f"{label} ms" for label in PERCENTILES.values()), "not sent", *CORES)
     rows = []
     for step in steps:
         cells = [f"{step['offered']:g}", f"{step['achieved']:.0f}"]
@@ -127,11 +117,11 @@ def _measured(steps: Sequence[Report], knee: float | None = None) -> str:
     return f"<table>{_head(head)}{''.join(rows)}</table>"
 
 
-def shares(cpu: Mapping[str, float]) -> tuple[float, float, float]:
-    """The cores that the generator took, the system under load, and what runs beside them on the machine."""
+def shares(cpu: Mapping[str, float]) -> tuple[float, float, float, float]:
+    """The cores that the generator took, the system under load, what runs beside them, and the disk."""
     generator = sum(used for name, used in cpu.items() if name.startswith("locust"))
-    elsewhere = cpu[ELSEWHERE]
-    return generator, sum(cpu.values()) - generator - elsewhere, elsewhere
+    elsewhere, disk = cpu[ELSEWHERE], cpu[DISK]
+    return generator, sum(cpu.values()) - generator - elsewhere - disk, elsewhere, disk
 
 
 def _cpu(name: str, series: Report) -> str:
@@ -140,9 +130,9 @@ def _cpu(name: str, series: Report) -> str:
     for step in steps:
         for process, used in step["cpu"].items():
             totals[process] = totals.get(process, 0.0) + used
-    names = [process for process, _ in sorted(totals.items(), key=lambda each: -each[1])][
-        : len(curves.COLOURS)
-    ]
+    ours = [process for process in totals if process not in (ELSEWHERE, DISK)]
+    # The largest at the bottom, what is not ours on top, what hardly shows not at all.
+    names = [*sorted(ours, key=lambda process: -totals[process])[:8], ELSEWHERE, DISK]
     most = max((sum(step["cpu"].values()) for step in steps), default=1.0)
     columns = [(f"{step['offered']:g}", step["cpu"]) for step in steps]
     return curves.bars(f"CPU by process, {name}", columns, names, max(math.ceil(most), 1))

@@ -23,7 +23,7 @@ from tests.load.knee import Measured, knee, measured
 from tests.load.settings import LoadSettings, Plan, Step, steps
 from tests.load.spy import Profile
 from tests.load.tally import DEFECTS
-from tests.load.usage import ELSEWHERE, Watched, machine_cpu_s
+from tests.load.usage import DISK, ELSEWHERE, Watched, machine_cpu_s
 
 Report = dict[str, Any]
 
@@ -226,7 +226,8 @@ async def _ground(
 def _cpu(both: tuple[Watched, Watched]) -> dict[str, float]:
     """By process; what is left of the machine's own count is somebody else's."""
     ours = {name: used for each in both for name, used in each.cpu_s().items()}
-    return {**ours, ELSEWHERE: machine_cpu_s() - sum(ours.values())}
+    used, waited = machine_cpu_s()
+    return {**ours, ELSEWHERE: used - sum(ours.values()), DISK: waited}
 
 
 async def _until(moment: float) -> None:

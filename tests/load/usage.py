@@ -7,6 +7,8 @@ import psutil
 
 ELSEWHERE = "elsewhere"
 """What runs on the machine beside us, the run's own bookkeeping included."""
+DISK = "disk wait"
+"""Cores that had nothing to do because what they wait for is on its way to the disk, or from it."""
 
 
 class Watched:
@@ -26,10 +28,11 @@ class Watched:
         ]
 
 
-def machine_cpu_s() -> float:
-    """Seconds of CPU that the whole machine has used so far."""
+def machine_cpu_s() -> tuple[float, float]:
+    """Seconds of CPU that the whole machine has used so far, and those that its cores waited for the disk."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+    idle = times.idle + times.iowait + times.guest + times.guest_nice
+    return float(sum(times) - idle), float(times.iowait)
 
 
 def _cpu_s(process: psutil.Process) -> float:
