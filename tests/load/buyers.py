@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,10 +53,11 @@ class Ask(NamedTuple):
 class Pool:
     """The buyers of one worker, by how far they have come. Who is taken comes back with the answer."""
 
-    def __init__(self, sale: str, sections: Sequence[str], tokens: Iterable[str], seed: int) -> None:
+    def __init__(self, sale: str, sections: Sequence[str], tokens: Sequence[str], seed: int) -> None:
         self._sale = sale
         self._sections = sections
         self._random = random.Random(seed)
+        self._tokens = tokens
         self._outside = deque(Buyer(token) for token in tokens)
         self._waiting: deque[Buyer] = deque()
         self._admitted: deque[Buyer] = deque()
@@ -130,7 +131,7 @@ class Pool:
     # ---- units ----
 
     def _get_availability(self) -> Ask:
-        token = self._somebody() if self._joined else (self._outside or self._waiting)[0].token
+        token = self._random.choice(self._tokens)
         return self._ask(methods.GET_AVAILABILITY, inventory.GetAvailabilityRequest(sale=self._sale), token)
 
     def _hold(self) -> Ask | None:

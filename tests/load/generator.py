@@ -20,7 +20,7 @@ STARTED_WITHIN_S = 60.0
 ENDED_WITHIN_S = 30.0
 STOP_TIMEOUT_S = 5.0
 TAIL_BYTES = 2_000
-# What Locust ends with when an answer was a defect (`--check-fail-ratio`), which is judged here by name.
+# What Locust ends with when an answer was a defect, which is judged by name. The plugin gives the same.
 HAD_DEFECTS = 3
 
 
@@ -94,6 +94,7 @@ class Generator:
 
     async def _start(self, name: str, number: int, options: Sequence[str]) -> asyncio.subprocess.Process:
         command = [sys.executable, "-P", "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
+        command += ["--exit-code-on-error", str(HAD_DEFECTS)]
         with (self._folder / f"{name}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *guarded([*command, *options]),

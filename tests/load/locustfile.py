@@ -38,13 +38,16 @@ LEAD_S = 2.0
 REST_S = 3.0
 FOREVER_S = 3600.0
 UNANSWERED = "DEADLINE"
+# The status of a worker whose own code failed; the traceback is in its log.
+BROKEN = 1
 
 
 class Run:
     """What the lanes of one worker share."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Any) -> None:
         items = PLAN.batch if PLAN.series == "bff" else 1
+        self.environment = environment
         self.items = items
         self.pacing = Pacing(PLAN.steps, workers=PLAN.workers, worker=WORKER, items=items)
         self.tallies = [StepTally() for _ in PLAN.steps]
@@ -68,7 +71,7 @@ class Run:
         """Seconds since the beginning."""
         return time.monotonic() - self.began_at
 
-    def note(self, environment: Any, arrival: Arrival, name: str, words: Mapping[str, int]) -> None:
+    def note(self, arrival: Arrival, name: str, words: Mapping[str, int]) -> None:
         """Remember an answer, and tell Locust, for its own report."""
         self.under_way.discard(arrival)
         now_s = self.now_s()
@@ -76,7 +79,7 @@ class Run:
         in_time = now_s <= PLAN.steps[arrival.step].ends_s
         self.tallies[arrival.step].note(name, words, latency_s, in_time=in_time)
         word = max(words, key=lambda each: words[each])
-        environment.events.request.fire(
+        self.environment.events.request.fire(
             request_type=PLAN.series,
             name=name if word == OK else f"{name} {word}",
             response_time=latency_s * 1000,
@@ -136,7 +139,7 @@ class OneByOne(Caller):
         ask = self.run_of.pool.next()
         word, answer = self.run_of.over.call(ask.method, ask.request, ask.token)
         ask.answered(word, answer)
-        self.run_of.note(self.environment, self.arrival, ask.name, {word: 1})
+        self.run_of.note(self.arrival, ask.name, {word: 1})
 
 
 class InBatches(Caller):
@@ -154,7 +157,7 @@ class InBatches(Caller):
         """One batch."""
         self.run_of.under_way.add(self.arrival)
         name, words = self.lane.send(PLAN.batch)
-        self.run_of.note(self.environment, self.arrival, name, words)
+        self.run_of.note(self.arrival, name, words)
 
 
 class Steps(LoadTestShape):
@@ -175,8 +178,14 @@ RUN: list[Run] = []
 def on_init(environment: Any, runner: Any, **_: Any) -> None:
     """Connect within the worker; the master only tells when it begins."""
     if isinstance(runner, WorkerRunner):
-        RUN.append(Run())
+        RUN.append(Run(environment))
         runner.register_message("begin", lambda msg, **_: RUN[0].begin(msg.data["at"]))
+
+
+@events.user_error.add_listener
+def on_user_error(**_: Any) -> None:
+    """A lane that fails is a defect of ours: what it did not send would be missing from every number."""
+    RUN[0].environment.process_exit_code = BROKEN
 
 
 @events.test_start.add_listener

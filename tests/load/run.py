@@ -118,7 +118,7 @@ async def load(
                 if await settled(organiser, found["sale"], holds=True) is None:
                     found["settled_s"] = None
                 found["audit"] = (await audit_settled(stack, found["sale"])).to_json()
-            report["failures"] = _failures(report["series"]) + [
+            report["failures"] = failures(report["series"]) + [
                 f"a process of {name} died" for name in watched.died()
             ]
     finally:
@@ -193,22 +193,20 @@ async def settled(organiser: Organiser, sale: str, *, holds: bool = False) -> fl
     return None
 
 
-def _failures(found: Mapping[str, Report]) -> list[str]:
+def failures(found: Mapping[str, Report]) -> list[str]:
     """Why the run does not count as a success, one sentence each."""
-    failures = []
+    said = []
     for series, report in found.items():
         defects: dict[str, int] = {}
         for step in (*report["steps"], *report["confirmed"]):
             for name, count in step["refusals"].items():
                 if name.split()[-1] in DEFECTS:
                     defects[name] = defects.get(name, 0) + count
-        failures += [f"{series}: {count} answers were {name}" for name, count in sorted(defects.items())]
+        said += [f"{series}: {count} answers were {name}" for name, count in sorted(defects.items())]
         if report["settled_s"] is None:
-            failures.append(
-                f"{series}: orders or holds were still open {SETTLED_WITHIN_S:.0f} s after the load"
-            )
-        failures += [f"{series}: the audit found {number} violated" for number in report["audit"]["broken"]]
-    return failures
+            said.append(f"{series}: orders or holds were still open {SETTLED_WITHIN_S:.0f} s after the load")
+        said += [f"{series}: the audit found {number} violated" for number in report["audit"]["broken"]]
+    return said
 
 
 @asynccontextmanager
