@@ -53,7 +53,7 @@ class Generator:
             )
             for number in range(self._plan.workers):
                 self._processes[f"locust worker {number + 1}"] = await self._start(
-                    f"worker-{number}",
+                    f"worker-{number + 1}",
                     number,
                     ["--worker", "--master-host", ports.HOST, "--master-port", port],
                 )
@@ -71,20 +71,24 @@ class Generator:
         """When the run begins, on the machine's monotonic clock; told shortly before."""
         output = self._processes["locust master"].stdout
         assert output is not None
-        async with asyncio.timeout(STARTED_WITHIN_S):
-            while line := await output.readline():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    return float(json.loads(line)["began_at"])
-        raise GeneratorFailed(f"Locust ended before it began\n{self._tail('master')}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STARTED_WITHIN_S):
+                while line := await output.readline():
+                    with contextlib.suppress(ValueError, KeyError, TypeError):
+                        return float(json.loads(line)["began_at"])
+        raise GeneratorFailed(f"Locust did not begin\n{self._tail('master')}")
 
     async def results(self) -> list[StepTally]:
         """What all workers saw, once they have ended."""
-        async with asyncio.timeout(self._plan.seconds + ENDED_WITHIN_S):
-            for name, process in self._processes.items():
-                status = await process.wait()
-                if status not in (0, HAD_DEFECTS):
-                    log = name.removeprefix("locust ")
-                    raise GeneratorFailed(f"{name} ended with status {status}\n{self._tail(log)}")
+        for name, process in self._processes.items():
+            log = name.removeprefix("locust ")
+            try:
+                async with asyncio.timeout(self._plan.seconds + ENDED_WITHIN_S):
+                    status = await process.wait()
+            except TimeoutError:
+                raise GeneratorFailed(f"{name} did not end\n{self._tail(log)}") from None
+            if status not in (0, HAD_DEFECTS):
+                raise GeneratorFailed(f"{name} ended with status {status}\n{self._tail(log)}")
         return together(
             [
                 [StepTally.from_json(each) for each in json.loads(path.read_text())]
