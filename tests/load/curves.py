@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 30, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 30, 44
 COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -46,7 +46,7 @@ def lines(
     if mark is not None:
         x = across(mark)
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(_text(x - 4, TOP + 12, "knee", "end"))
+        parts.append(_text(x + 4, TOP + 12, "knee", "start"))
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{across(x):.1f},{up(min(max(y, y_range[0]), y_range[1])):.1f}" for x, y in points)
