@@ -17,6 +17,11 @@ TICKETS ?= 1000
 REPLICAS ?= 1
 ROLLING ?=
 PYTEST_ARGS ?=
+# What `make load` offers at last, for how long each step, from how many processes, and whether it samples.
+RATE ?= 10000
+STEP_S ?= 5
+WORKERS ?= 1
+PROFILE ?= 1
 
 # A Python to build the environment with; found if not given.
 PYTHON ?=
@@ -68,6 +73,10 @@ coverage: $(READY) ## Every test with line and branch coverage, also of the serv
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report --skip-covered
 
+.PHONY: load
+load: $(READY) ## Offer more and more calls, find the knee, audit, report (RATE=10000 STEP_S=5 WORKERS=1 PROFILE=1)
+	@$(BIN)/python -m tests.load --rate $(RATE) --step-s $(STEP_S) --workers $(WORKERS) --profile $(PROFILE)
+
 ##@ Maintain
 
 .PHONY: gen
@@ -93,7 +102,7 @@ lock: $(READY) ## Recompile requirements/dev.txt from pyproject.toml
 .PHONY: clean
 clean: ## Remove caches, reports and the local data; .venv stays
 	rm -rf web/node_modules web/gen
-	rm -rf .catraca .coverage .coverage.* htmlcov dist build
+	rm -rf reports .catraca .coverage .coverage.* htmlcov dist build
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 

@@ -1,6 +1,7 @@
 """Serving: a gRPC server with health, reflection, identity and the error table, drained when told to stop."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
@@ -154,6 +155,7 @@ async def serve(
     try:
         server = Server(name, settings, services, public=public)
         async with metrics.listening(settings, lambda: started.is_set() and not told.is_set()):
+            _set_apart()
             await server.start()
             started.set()
             try:
@@ -193,6 +195,13 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     except KeyboardInterrupt:
         # Before it served; while it serves, the signal begins the drain.
         raise SystemExit(130) from None
+
+
+def _set_apart() -> None:
+    """Keeps what was imported and wired out of garbage collections: they would go through a hundred thousand
+    objects that live as long as the process, while every call waits."""
+    gc.collect()
+    gc.freeze()
 
 
 def _options(settings: CommonSettings) -> list[tuple[str, int]]:

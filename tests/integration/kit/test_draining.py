@@ -19,9 +19,11 @@ from services.kit.errors import refusal_of
 from services.kit.settings import CommonSettings, variable_of
 from services.kit.tasks import stop
 
-# A GetDraw takes as long as its `sale` says; Join tells which process answered.
+# A GetDraw takes as long as its `sale` says, and answers how many objects no garbage collection looks at; Join
+# tells which process answered.
 PROGRAM = """
 import asyncio
+import gc
 import os
 from catraca.queue.v1 import queue_pb2 as pb
 from catraca.queue.v1 import queue_pb2_grpc
@@ -32,7 +34,7 @@ class Line(queue_pb2_grpc.QueueServiceServicer):
     async def GetDraw(self, request, context):
         print("called", flush=True)
         await asyncio.sleep(float(request.sale))
-        return pb.GetDrawResponse()
+        return pb.GetDrawResponse(draw=pb.Draw(cohort=gc.get_freeze_count()))
 
     async def Join(self, request, context):
         return pb.JoinResponse(receipt=pb.Receipt(key_id=str(os.getpid())))
@@ -135,9 +137,18 @@ async def test_calls_finish_and_the_process_ends_well(
     service.process.send_signal(number)
     assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     health.cancel()
-    assert await running == pb.GetDrawResponse()
+    assert (await running).HasField("draw")
     code, out, _ = await service.ended()
     assert (code, out) == (0, "draining\nended\n")
+
+
+async def test_collections_leave_alone_what_was_there_before_the_first_call(
+    service: Service, channel: grpc.aio.Channel
+) -> None:
+    answer = await call(channel, 0)
+    assert answer.draw.cohort > 10_000, "modules alone are that many objects"
+    service.process.send_signal(signal.SIGTERM)
+    assert (await service.ended())[0] == 0
 
 
 async def test_a_second_signal_ends_what_still_runs(service: Service, channel: grpc.aio.Channel) -> None:
