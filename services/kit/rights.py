@@ -88,6 +88,7 @@ REDIS: Mapping[str, Keys] = {
                 "pexpire",
                 "pttl",
                 "set",
+                "setrange",
             ),
             *("time", "unlink", "xadd"),
         ),

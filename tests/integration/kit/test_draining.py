@@ -19,8 +19,8 @@ from services.kit.errors import refusal_of
 from services.kit.settings import CommonSettings, variable_of
 from services.kit.tasks import stop
 
-# A GetDraw takes as long as its `sale` says, and answers how many objects no garbage collection looks at; Join
-# tells which process answered.
+# A GetDraw takes as long as its `sale` says, and answers how many objects no garbage collection looks at.
+# Join tells which process answered.
 PROGRAM = """
 import asyncio
 import gc
