@@ -13,7 +13,7 @@ from services.kit.identity import buyer_of, caller
 from services.queue.config import Settings
 from services.queue.line import Line
 from services.queue.messages import draw_message, fill_place, standing_message
-from services.queue.rpc_many import ManyMethods, SaleOf
+from services.queue.rpc_many import ManyMethods, SaleOf, codes_refusal
 from services.queue.states import OVER, Phase, PlaceView, Standing
 from services.queue.store import LineStore
 from services.queue.unary import Unary
@@ -39,6 +39,9 @@ class QueueServicer(ManyMethods):
     async def Join(self, request: queue_pb2.JoinRequest, context: Context) -> queue_pb2.JoinResponse:
         """Takes a place."""
         buyer = to_raw(buyer_of(context).id)
+        refusal = codes_refusal(request)
+        if refusal is not None:
+            raise refusal
         await self._with_line(request.sale)
         seen = await self._unary.join(request.sale, buyer)
         response = queue_pb2.JoinResponse(receipt=seen.receipt)
