@@ -13,6 +13,10 @@ SOURCES := services local operator proto/generate.py web tests
 # What `make rush` simulates, and what is passed on to pytest.
 BUYERS ?= 20000
 TICKETS ?= 1000
+
+# How long `make fuzz` tries, and from which seed; a new one each time if none is given.
+MINUTES ?= 10
+SEED ?=
 PYTEST_ARGS ?=
 
 # A Python to build the environment with; found if not given.
@@ -54,6 +58,10 @@ check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests
 .PHONY: test
 test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is passed on)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Bad input made from the contract, on the whole system (MINUTES=10 SEED=…)
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: coverage
 coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes

@@ -1,4 +1,4 @@
-"""Every method of every service and every field of its request, as the contract's own descriptors have them."""
+"""Every method of every service and every field of its request, as the contract's descriptors have them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def written(path: FieldPath) -> str:
 
 
 def put(request: Message, path: FieldPath, value: Any) -> None:
-    """Sets one field, making what is above it. A list fills a repeated field; a message field takes a dict."""
+    """Sets one field, making what is above it. A list fills a repeated field, a dict a message."""
     for field in path[:-1]:
         inside = getattr(request, field.name)
         if field.is_repeated:

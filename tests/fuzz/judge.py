@@ -32,7 +32,9 @@ KEPT = frozenset(
 )
 """Refusals that are an order's end: the order is kept as REJECTED, as the contract says of PlaceOrder."""
 UNKNOWN_OUTCOME = frozenset({"UNAVAILABLE", "DEADLINE", "OVERLOADED"})
-RETRY_SOMETIMES = frozenset({"WRONG_PHASE", "SOLD_OUT", "HOLD_LIMIT", "JOIN_LIMIT", "NOT_CALLED_YET", "DRAW_PENDING"})
+RETRY_SOMETIMES = frozenset(
+    {"WRONG_PHASE", "SOLD_OUT", "HOLD_LIMIT", "JOIN_LIMIT", "NOT_CALLED_YET", "DRAW_PENDING"}
+)
 OUTAGES = frozenset({"UNAVAILABLE", "SALE_NOT_LOADED"})
 """Nothing is down while bad input is tried."""
 LEAKS = (
@@ -47,8 +49,10 @@ def moved(shot: Shot, answer: Answer) -> bool:
     """Whether the call may have changed something, by what it answered."""
     if shot.method in READS:
         return False
-    return answer.fine or answer.reason in UNKNOWN_OUTCOME or (
-        shot.method == "OrderService.PlaceOrder" and answer.reason in KEPT
+    return (
+        answer.fine
+        or answer.reason in UNKNOWN_OUTCOME
+        or (shot.method == "OrderService.PlaceOrder" and answer.reason in KEPT)
     )
 
 
@@ -65,7 +69,11 @@ def wrong_with(shot: Shot, answer: Answer) -> str:
         return "an outage, where nothing is down"
     if STATUS[answer.reason] is not answer.status:
         return f"{answer.reason} is {STATUS[answer.reason].name}"
-    if answer.may_retry and TABLE[answer.reason].retry_after_s is None and answer.reason not in RETRY_SOMETIMES:
+    if (
+        answer.may_retry
+        and TABLE[answer.reason].retry_after_s is None
+        and answer.reason not in RETRY_SOMETIMES
+    ):
         return f"{answer.reason} says that trying again can help"
     told = " ".join([answer.message, *answer.detail.values()])
     if len(told) > LONGEST_MESSAGE:
@@ -91,7 +99,11 @@ def _words(message: Message) -> Iterator[str]:
     for field, value in message.ListFields():
         if field.name in ("word", "refusal") and isinstance(value, str):
             yield value
-        elif field.message_type is not None and field.is_repeated and not field.message_type.GetOptions().map_entry:
+        elif (
+            field.message_type is not None
+            and field.is_repeated
+            and not field.message_type.GetOptions().map_entry
+        ):
             for each in value:
                 yield from _words(each)
 
@@ -107,7 +119,11 @@ class Watchman:
     def noticed(self) -> list[str]:
         """What happened since the last time."""
         pids = self._stack.running.pids
-        found = [f"{part} was {self._pids[part]} and is {pids[part]}" for part in pids if pids[part] != self._pids[part]]
+        found = [
+            f"{part} was {self._pids[part]} and is {pids[part]}"
+            for part in pids
+            if pids[part] != self._pids[part]
+        ]
         self._pids = pids
         for path in self._logs():
             with path.open("rb") as log:
@@ -115,12 +131,18 @@ class Watchman:
                 new = log.read()
             whole = new.rpartition(b"\n")[0]
             self._read[path] = self._read.get(path, 0) + len(whole)
-            found += [f"{path.name}: {line[:2000]}" for line in whole.decode(errors="replace").splitlines() if _bad(line)]
+            found += [
+                f"{path.name}: {line[:2000]}"
+                for line in whole.decode(errors="replace").splitlines()
+                if _bad(line)
+            ]
         return found
 
     def _logs(self) -> list[Path]:
         parts = self._stack.parts.values()
-        processes = [process for part in parts for process in part.processes if isinstance(process, PythonProcess)]
+        processes = [
+            process for part in parts for process in part.processes if isinstance(process, PythonProcess)
+        ]
         return [process.log_path for process in processes if process.log_path.exists()]
 
 
@@ -130,5 +152,3 @@ def _bad(line: str) -> bool:
     except ValueError:
         return "Traceback" in line or "Error" in line
     return entry.get("level") in ("error", "critical") or "exception" in entry
-
-

@@ -1,4 +1,4 @@
-"""What bad input is tried on: sales in every phase in which nothing moves by itself, and people at every step."""
+"""What bad input is tried on: sales in every phase in which nothing moves by itself, people at every step."""
 
 import asyncio
 import time
@@ -20,7 +20,8 @@ from services.kit.keys import load_single
 
 DAY_S = 86_400
 PATIENCE_S = 30.0
-CLOSES_IN_S = 1.0
+CLOSES_IN_S = 5.0
+"""Long enough for a busy machine to take the definition in."""
 NAMESPACE = "shop"
 
 OPEN = "fuzz-open"
@@ -57,12 +58,8 @@ def spec(
 ) -> sale.SaleSpec:
     """A sale in which nothing ends within a day."""
     made = sale.SaleSpec(title="Fuzz", currency="BRL", limits=sale.Limits(per_buyer=4, holds_per_turn=1000))
-    made.sections.add(
-        id="floor", capacity=capacity, ticket_types=[sale.TicketType(id="full", price=1500)]
-    )
-    made.sections.add(
-        id="gratis", capacity=capacity, ticket_types=[sale.TicketType(id="full", price=0)]
-    )
+    made.sections.add(id="floor", capacity=capacity, ticket_types=[sale.TicketType(id="full", price=1500)])
+    made.sections.add(id="gratis", capacity=capacity, ticket_types=[sale.TicketType(id="full", price=0)])
     made.window.opens_at.FromSeconds(int(now + opens_in_s))
     made.window.closes_at.FromMilliseconds(int((now + closes_in_s) * 1000))
     if lobby_in_s is not None:
@@ -77,7 +74,7 @@ def spec(
 
 @dataclass
 class Scene:
-    """The sales are there; `names` are the values that only a running stack knows, by the names used for them."""
+    """The sales are there; `names` are values that only a running stack knows, by what stands for them."""
 
     running: RunningStack
     now: float
@@ -123,12 +120,12 @@ class _Setting:
     async def _define(self) -> None:
         closing = {"opens_in_s": -1.0, "closes_in_s": CLOSES_IN_S, "line": False}
         specs = {
+            CLOSED: spec(self.now, **closing),
+            ARCHIVED: spec(self.now, **closing),
             OPEN: spec(self.now),
             FULL: spec(self.now, capacity=2),
             LOBBY: spec(self.now, opens_in_s=DAY_S),
             SCHEDULED: spec(self.now, lobby_in_s=DAY_S, opens_in_s=2 * DAY_S),
-            CLOSED: spec(self.now, **closing),
-            ARCHIVED: spec(self.now, **closing),
             FREE: spec(self.now, line=False),
             LEDGER: spec(self.now, line=False),
             SPARE: spec(self.now, lobby_in_s=DAY_S, opens_in_s=2 * DAY_S),
@@ -211,7 +208,12 @@ class _Setting:
             "forged": bearer(_forged(alice)),
             "garbage": bearer("garbage"),
             "basic": (("authorization", "Basic YWxpY2U6eA=="),),
-            "traced": (*bearer(alice), ("traceparent", "00-zz-%-01"), ("tracestate", "=,=;"), ("baggage", "a=%")),
+            "traced": (
+                *bearer(alice),
+                ("traceparent", "00-zz-%-01"),
+                ("tracestate", "=,=;"),
+                ("baggage", "a=%"),
+            ),
         }
 
 

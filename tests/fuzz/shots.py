@@ -199,7 +199,7 @@ def _shots_at(method: Method) -> st.SearchStrategy[Shot]:
         st.one_of(right, right, st.sampled_from(PEOPLE)),
         st.lists(_edits(method), max_size=3).map(tuple) if method.paths else st.just(()),
         st.sampled_from(FLAWS),
-        # A unary method gets its one message: gRPC itself fails the call of a client that sends another number.
+        # A unary method gets its one message: gRPC itself fails a call with another number.
         st.sampled_from((1, 1, 1, 0, 2)) if method.streams_in else st.just(1),
         _kinds(method),
     )

@@ -113,9 +113,7 @@ class State:
     async def _under_way(self) -> bool:
         """Whether an order or an event is still on its way to somewhere."""
         states = [row["state"] for row in await self._postgres.fetch("select state from orders.orders")]
-        unpublished = await self._postgres.fetchval(
-            "select count(*) from orders.outbox where not published"
-        )
+        unpublished = await self._postgres.fetchval("select count(*) from orders.outbox where not published")
         owing = await self._postgres.fetchval("select count(*) from orders.orders where owes_units")
         taken_in = (await self._nats.jetstream().stream_info("INTAKE")).state.messages
         return bool(unpublished or owing or taken_in != len(states) or not LASTING_STATES.issuperset(states))

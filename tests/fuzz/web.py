@@ -60,7 +60,7 @@ class Browsed:
 
 async def knock(knocked: Knock, scene: Scene, address: str) -> Reply:
     """Sends the request as it is, with a new connection."""
-    lines = {name: value for name, value in knocked.headers}
+    lines = dict(knocked.headers)
     for name, value in scene.callers[knocked.caller]:
         lines[name] = value
     body = knocked.body
@@ -178,7 +178,14 @@ def _event(**changes: object) -> bytes:
 
 BODIES = (
     *(b"", b"{}", b"[]", b"null", b"1e999", b"\xff\xfe", b"\0\0\0\0\5hello", b"\x80\0\0\0\0", b"{" * 5000),
-    *(b"\1\0\0\0\0", b"\0\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\0\0", b"grant_type=password", b"a" * 70_000),
+    *(
+        b"\1\0\0\0\0",
+        b"\0\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        b"\0\0\0\0\0",
+        b"grant_type=password",
+        b"a" * 70_000,
+    ),
     *(b"grant_type=%ff", b"grant_type=authorization_code&code=%00", b"subject=a&roles=service", b"a=%u"),
     *(b"grant_type=client_credentials&client_id=\xc3\x28", b"--x\r\nbroken", b'{"event_id": NaN}'),
     *(_event(), _event(type="refunded!"), _event(amount=-1), _event(amount=2**70), _event(amount="1500")),
@@ -193,23 +200,56 @@ TYPES = (
 )
 HEADERS = (
     *(("If-None-Match", "*"), ("If-None-Match", '"a", W/"b", c'), ("If-None-Match", '"'), ("Origin", "null")),
-    *(("Authorization", "Bearer"), ("Authorization", "Basic %%%"), ("Content-Encoding", "gzip"), ("Cookie", "=")),
-    *(("grpc-timeout", "1y"), ("grpc-timeout", "-1S"), ("grpc-timeout", "99999999H"), ("grpc-encoding", "zip")),
-    *(("Expect", "100-continue"), ("Range", "bytes=5-1"), ("Content-Length", "x"), ("X-Forwarded-For", "é,,")),
+    *(
+        ("Authorization", "Bearer"),
+        ("Authorization", "Basic %%%"),
+        ("Content-Encoding", "gzip"),
+        ("Cookie", "="),
+    ),
+    *(
+        ("grpc-timeout", "1y"),
+        ("grpc-timeout", "-1S"),
+        ("grpc-timeout", "99999999H"),
+        ("grpc-encoding", "zip"),
+    ),
+    *(
+        ("Expect", "100-continue"),
+        ("Range", "bytes=5-1"),
+        ("Content-Length", "x"),
+        ("X-Forwarded-For", "é,,"),
+    ),
     *(("Sandbox-Signature", "t=1,v1=00"), ("Sandbox-Signature", "t=99999999999999999999,v1=" + "0" * 64)),
     *(("traceparent", "00-0-0-zz"), ("catraca-buyer", "bob"), ("Transfer-Encoding", "chunked")),
 )
 _GRPC = tuple(method.path for method in methods().values())
 PATHS = {
     "edge": (*_GRPC, "/standing/" + OPEN, "/healthz", "/", "/catraca.queue.v1.QueueService/None", "/metrics"),
-    "standing": tuple(f"/standing/{name}" for name in (OPEN, LOBBY, FREE, CLOSED, "none")) + ("/healthz",),
+    "standing": (*(f"/standing/{name}" for name in (OPEN, LOBBY, FREE, CLOSED, "none")), "/healthz"),
     "webhook": ("/webhooks/sandbox", "/webhooks/nobody", "/webhooks/", "/healthz"),
     "issuer": (
-        *("/.well-known/openid-configuration", "/jwks.json", "/authorize", "/token", "/keys/rotate", "/healthz"),
+        *(
+            "/.well-known/openid-configuration",
+            "/jwks.json",
+            "/authorize",
+            "/token",
+            "/keys/rotate",
+            "/healthz",
+        ),
         *("/authorize?client_id=%ff", "/authorize?response_type=code&client_id=web&redirect_uri=x&scope=%00"),
     ),
 }
-ODD_PATHS = ("//", "/%", "/%ff", "/..%2f..", "/standing/%00", "/standing/%ff", "/standing/a%2fb", "/?a=%", "*", "/é")
+ODD_PATHS = (
+    "//",
+    "/%",
+    "/%ff",
+    "/..%2f..",
+    "/standing/%00",
+    "/standing/%ff",
+    "/standing/a%2fb",
+    "/?a=%",
+    "*",
+    "/é",
+)
 
 
 def _escaped(text: str) -> str:

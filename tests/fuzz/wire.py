@@ -17,9 +17,17 @@ from tests.fuzz.contract import Method
 PATIENCE_S = 30.0
 """For an answer that must come."""
 LASTING = frozenset(
-    {"QueueService.Watch", "QueueService.WatchSale", "NotifierService.Subscribe", "NotifierService.SubscribeMany"}
+    {
+        "QueueService.Watch",
+        "QueueService.WatchSale",
+        "NotifierService.Subscribe",
+        "NotifierService.SubscribeMany",
+    }
 )
 """Streams of answers that do not end by themselves: they are left after the first one."""
+
+# What gRPC's own client says where the server's answer came while it was still writing.
+GAVE_UP = "Internal error from Core"
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Wire:
         self._channels = {
             name: grpc.aio.insecure_channel(target, options=options) for name, target in targets.items()
         }
-        self._calls: dict[tuple[str, bool], Any] = {}
+        self._calls: dict[tuple[str, str], Any] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,15 +81,20 @@ class Wire:
 
     async def call(self, method: Method, requests: Sequence[bytes], metadata: Metadata) -> Answer:
         """The answer to these requests, as many as they are, also where the method takes just one."""
-        single = len(requests) == 1 and not method.streams_in and not method.streams_out
         responses: list[bytes] = []
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if single:
-                    responses.append(await self._callable(method, single)(requests[0], metadata=metadata))
-                else:
+                if len(requests) != 1:
                     await self._stream(method, requests, metadata, responses)
+                elif method.streams_in or method.streams_out:
+                    call = self._callable(method, "unary_stream")(requests[0], metadata=metadata)
+                    await _read(method, call, responses)
+                else:
+                    call = self._callable(method, "unary_unary")(requests[0], metadata=metadata)
+                    responses.append(await call)
         except grpc.aio.AioRpcError as error:
+            if error.details() == GAVE_UP:
+                return await self.call(method, requests, metadata)
             return _refused(error)
         except TimeoutError:
             return Answer(grpc.StatusCode.UNKNOWN, message=f"no answer within {PATIENCE_S:g} s")
@@ -91,27 +104,30 @@ class Wire:
     async def _stream(
         self, method: Method, requests: Sequence[bytes], metadata: Metadata, responses: list[bytes]
     ) -> None:
-        call = self._callable(method, False)(metadata=metadata)
-        try:
-            # A call that ended while it was written to says why when it is read.
-            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                for request in requests:
-                    await call.write(request)
-                await call.done_writing()
-            while (response := await call.read()) is not grpc.aio.EOF:
-                responses.append(response)
-                if method.name in LASTING:
-                    return
-        finally:
-            call.cancel()
+        call = self._callable(method, "stream_stream")(metadata=metadata)
+        # A call that ended while it was written to says why when it is read.
+        with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            for request in requests:
+                await call.write(request)
+            await call.done_writing()
+        await _read(method, call, responses)
 
-    def _callable(self, method: Method, single: bool) -> Any:
-        key = method.path, single
+    def _callable(self, method: Method, kind: str) -> Any:
+        """One message goes with the call's beginning, whatever the method takes: the wire shows no other."""
+        key = method.path, kind
         if key not in self._calls:
-            channel = self._channels[method.service]
-            make = channel.unary_unary if single else channel.stream_stream
-            self._calls[key] = make(method.path)
+            self._calls[key] = getattr(self._channels[method.service], kind)(method.path)
         return self._calls[key]
+
+
+async def _read(method: Method, call: Any, responses: list[bytes]) -> None:
+    try:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            responses.append(response)
+            if method.name in LASTING:
+                return
+    finally:
+        call.cancel()
 
 
 def _refused(error: grpc.aio.AioRpcError) -> Answer:
