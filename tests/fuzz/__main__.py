@@ -40,7 +40,7 @@ def _fuzz(stack: Stack, for_s: float, seed: int) -> int:
         while time.monotonic() - began < for_s:
             fuzz.run(CALLS_PER_ROUND, seed + rounds)
             rounds += 1
-            print(f"round {rounds}: {sum(fuzz.tally.calls.values()):,} calls, nothing found", flush=True)
+            print(f"round {rounds}: {fuzz.tally.total:,} calls, nothing found", flush=True)
     except Finding as finding:
         print(f"\nFOUND in round {rounds + 1}:\n{finding}\n")
         print(

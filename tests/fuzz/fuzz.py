@@ -42,9 +42,14 @@ class Tally:
 
     calls: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    groups: int = 0
     compared: int = 0
     """Groups in which nothing was accepted, and after which nothing had changed."""
-    groups: int = 0
+
+    @property
+    def total(self) -> int:
+        """All calls."""
+        return self.calls.total()
 
 
 class Fuzz:
@@ -80,8 +85,9 @@ class Fuzz:
         await self._state.__aexit__()
 
     def run(self, calls: int, with_seed: int) -> None:
-        """About so many calls. Raises Finding for the smallest group of calls that shows what is wrong."""
+        """So many calls, and what is left of a group. Raises Finding for the smallest that shows it."""
         any_call = st.one_of(*[shots()] * 8, browsed(), knocks())
+        enough = self.tally.total + calls
         groups = st.lists(any_call, min_size=CALLS_PER_GROUP, max_size=CALLS_PER_GROUP)
 
         @seed(with_seed)
@@ -96,7 +102,9 @@ class Fuzz:
         )
         @given(groups)
         def tried(group: list[Call]) -> None:
-            self._runner.run(self.group(group))
+            # What was found is looked for in smaller groups, however many calls that takes.
+            if self._found or self.tally.total < enough:
+                self._runner.run(self.group(group))
 
         try:
             tried()
@@ -108,30 +116,41 @@ class Fuzz:
         self._runner.run(self.end())
 
     async def group(self, group: Sequence[Call]) -> None:
-        """Makes the calls, as many at once as a crowd would, and judges what came of them. Raises Finding."""
+        """Makes the calls, as many at once as a crowd would, and judges what came of them. Raises Finding.
+
+        Where some were accepted, the others are made once more: they are refused again and change nothing.
+        """
+        self.tally.groups += 1
+        refused, problems = await self._made(group)
+        if len(refused) < len(group):
+            self._before = await self._state.settled()
+            again, more = await self._made(refused)
+            problems += more
+            refused, group = again, refused
+        problems += self._watchman.noticed()
+        if len(refused) < len(group):
+            self._before = await self._state.settled()
+        else:
+            after = await self._state.digest()
+            problems += [f"nothing was accepted, and yet {each}" for each in difference(self._before, after)]
+            self._before = after
+            self.tally.compared += 1
+        if problems:
+            self._found = "\n".join(problems)
+            raise Finding(self._found)
+
+    async def _made(self, calls: Sequence[Call]) -> tuple[list[Call], list[str]]:
+        """Those of the calls that can have changed nothing, and what was wrong with the answers."""
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(call: Call) -> tuple[str, bool]:
             async with room:
                 return await self._one(call)
 
-        outcomes = await asyncio.gather(*(one(call) for call in group))
-        problems = [
-            f"{call}\n    {problem}" for call, (problem, _) in zip(group, outcomes, strict=True) if problem
-        ]
-        problems += self._watchman.noticed()
-        self.tally.groups += 1
-        if any(may_have_moved for _, may_have_moved in outcomes):
-            self._before = await self._state.settled()
-        else:
-            after = await self._state.digest()
-            changed = difference(self._before, after)
-            self._before = after
-            self.tally.compared += 1
-            problems += [f"nothing was accepted, and yet {each}" for each in changed]
-        if problems:
-            self._found = "\n".join(problems)
-            raise Finding(self._found)
+        outcomes = await asyncio.gather(*map(one, calls))
+        told = list(zip(calls, outcomes, strict=True))
+        refused = [call for call, (_, may_have_moved) in told if not may_have_moved]
+        return refused, [f"{call}\n    {problem}" for call, (problem, _) in told if problem]
 
     async def _one(self, call: Call) -> tuple[str, bool]:
         """What is wrong with the answer to a call, and whether the call may have changed something."""
@@ -186,11 +205,10 @@ def _http_listeners(stack: Stack) -> dict[str, str]:
 
 def summary(tally: Tally, took_s: float) -> str:
     """What was tried, for a person."""
-    total = sum(tally.calls.values())
     lines = [
-        f"{total:,} calls in {took_s:.0f} s ({total / took_s:.0f} a second), in {tally.groups:,} groups;"
+        f"{tally.total:,} calls in {took_s:.0f} s ({tally.total / took_s:.0f} a second), {tally.groups:,} groups;",
+        f"{tally.compared:,} times all of a group was refused, and all stores held what they had held before",
     ]
-    lines.append(f"in {tally.compared:,} of them nothing was accepted, and nothing had changed after them")
     for title, counts in (("calls", tally.calls), ("answers", tally.answers)):
         lines.append(f"{title}:")
         lines += [
