@@ -205,8 +205,9 @@ def _http_listeners(stack: Stack) -> dict[str, str]:
 
 def summary(tally: Tally, took_s: float) -> str:
     """What was tried, for a person."""
+    rate = tally.total / max(took_s, 1.0)
     lines = [
-        f"{tally.total:,} calls in {took_s:.0f} s ({tally.total / took_s:.0f} a second), {tally.groups:,} groups;",
+        f"{tally.total:,} calls in {tally.groups:,} groups, {took_s:.0f} s, {rate:.0f} calls a second",
         f"{tally.compared:,} times all of a group was refused, and all stores held what they had held before",
     ]
     for title, counts in (("calls", tally.calls), ("answers", tally.answers)):
