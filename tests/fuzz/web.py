@@ -71,7 +71,7 @@ async def knock(knocked: Knock, scene: Scene, address: str) -> Reply:
         at = int(time.time())
         mac = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
         lines["Sandbox-Signature"] = f"t={at},v1={mac}"
-    return await _send(address, knocked.verb, knocked.path, lines, body)
+    return await send(address, knocked.verb, knocked.path, lines, body)
 
 
 async def browse(shot: Shot, scene: Scene, address: str) -> Answer:
@@ -80,13 +80,14 @@ async def browse(shot: Shot, scene: Scene, address: str) -> Answer:
     headers = {"content-type": GRPC_WEB, "x-grpc-web": "1", **dict(scene.callers[shot.caller])}
     body = b"".join(b"\0" + len(data).to_bytes(4, "big") + data for data in shot.requests(scene)[:1])
     wait_s = STREAM_READ_S if method.name in LASTING else PATIENCE_S
-    reply = await _send(address, "POST", method.path, headers, body, wait_s)
-    return _answer(reply)
+    reply = await send(address, "POST", method.path, headers, body, wait_s)
+    return answer_of(reply)
 
 
-async def _send(
+async def send(
     address: str, verb: str, path: str, headers: Mapping[str, str], body: bytes, wait_s: float = PATIENCE_S
 ) -> Reply:
+    """Sends a request as it stands, on a connection of its own, and reads what comes back."""
     host, _, port = address.rpartition(":")
     lines = {"Host": "catraca", "Connection": "close", "Content-Length": str(len(body)), **headers}
     head = f"{verb} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -132,7 +133,7 @@ def _unchunked(body: bytes) -> bytes:
     return whole
 
 
-def _answer(reply: Reply) -> Answer:
+def answer_of(reply: Reply) -> Answer:
     """What a gRPC-web client makes of a reply."""
     if reply.status != 200:
         return Answer(grpc.StatusCode.UNKNOWN, message=f"HTTP {reply.status}: {reply.body[:200]!r}")
