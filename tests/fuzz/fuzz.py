@@ -72,7 +72,7 @@ class Fuzz:
         self._addresses = {
             "edge": self._stack.parts["edge"].addresses[0],
             "issuer": self._stack.parts["issuer"].addresses[0],
-            **_http_listeners(self._stack),
+            **http_listeners(self._stack),
         }
 
     def close(self) -> None:
@@ -136,6 +136,8 @@ class Fuzz:
             self._before = after
             self.tally.compared += 1
         if problems:
+            if not self._found:
+                print(f"found, and looked for in smaller groups:\n{'; '.join(problems)[:2000]}", flush=True)
             self._found = "\n".join(problems)
             raise Finding(self._found)
 
@@ -192,7 +194,8 @@ class Fuzz:
             raise Finding("\n".join(problems))
 
 
-def _http_listeners(stack: Stack) -> dict[str, str]:
+def http_listeners(stack: Stack) -> dict[str, str]:
+    """Where the standing and the webhooks listen; of several replicas the last."""
     found = {}
     for part in stack.parts.values():
         for process in part.processes:

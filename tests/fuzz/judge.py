@@ -85,7 +85,8 @@ def wrong_with_reply(knocked: Knock, reply: Reply) -> str:
     """What is wrong with an HTTP reply; empty where nothing is."""
     if reply.status >= 500:
         return f"HTTP {reply.status}"
-    if reply.headers.get("grpc-status") in ("2", "13"):
+    # Elsewhere it is only what the edge makes of an HTTP status for who says that it speaks gRPC.
+    if knocked.path.startswith("/catraca.") and reply.headers.get("grpc-status") in ("2", "13"):
         return f"grpc-status {reply.headers['grpc-status']}: {reply.headers.get('grpc-message', '')}"
     return _leak(reply.body.decode("latin-1"))
 
