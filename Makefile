@@ -16,6 +16,9 @@ TICKETS ?= 1000
 # How many processes of every service `make rush` runs; with ROLLING=1 each is restarted in the middle of it.
 REPLICAS ?= 1
 ROLLING ?=
+# How long `make fuzz` tries, and from which seed; a new one each time if none is given.
+MINUTES ?= 10
+SEED ?=
 PYTEST_ARGS ?=
 # What `make load` offers at last, for how long each step, from how many processes, and whether it samples.
 RATE ?= 10000
@@ -64,6 +67,10 @@ check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests
 .PHONY: test
 test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is passed on)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Bad input made from the contract, on the whole system (MINUTES=10 SEED=…)
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: coverage
 coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes

@@ -10,6 +10,7 @@ from local.issuer.clients import registered
 from local.issuer.keeper import Keeper
 from local.issuer.server import application
 from local.issuer.tokens import Minter
+from services.kit.http import log_own_faults_only
 from services.kit.settings import REQUIRED, SettingError, exit_for, load_or_exit, setting
 
 
@@ -42,6 +43,7 @@ def main() -> None:
     minter = Minter(settings.issuer_key_file, settings.oidc_issuer)
     keeper = Keeper(minter, settings.service_token_file, settings.issuer_key_age_s)
     app = application(keeper, registered(settings.issuer_clients_file), settings.issuer_secret)
+    log_own_faults_only()
     web.run_app(app, host=host, port=int(port), access_log=None, print=None, loop=uvloop.new_event_loop())
 
 

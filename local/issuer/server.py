@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 
@@ -190,6 +191,11 @@ def _knows(request: web.Request, secret: str) -> bool:
 
 
 async def _form(request: web.Request) -> MultiMapping[str]:
-    """The form's texts; uploaded files are passed over. Raises UnicodeDecodeError, a ValueError."""
-    form = await request.post()
+    """The form's texts; uploaded files are passed over. What cannot be read is answered 400."""
+    try:
+        form = await request.post()
+    except (web.RequestPayloadError, LookupError, ValueError):
+        # Not compressed as it says, of a charset that nobody has, or not of its charset.
+        text = json.dumps({"error": "invalid_request"})
+        raise web.HTTPBadRequest(text=text, content_type="application/json") from None
     return MultiDict((name, value) for name, value in form.items() if isinstance(value, str))

@@ -13,6 +13,7 @@ from local.sandbox.ledger import Ledger
 from local.sandbox.sender import Sender
 from services.checkout.providers.sandbox import Secrets, load_secrets
 from services.kit import logs
+from services.kit.http import log_own_faults_only
 from services.kit.settings import SettingError, exit_for, load_or_exit
 
 
@@ -33,6 +34,7 @@ async def serve(settings: SandboxSettings, secrets: Secrets) -> None:
     await ledger.open()
     sender = Sender(ledger, settings, secrets)
     sending = asyncio.create_task(sender.run())
+    log_own_faults_only()
     runner = web.AppRunner(Sandbox(settings, secrets, ledger, sender).application(), access_log=None)
     await runner.setup()
     host, _, port = settings.sandbox_listen.rpartition(":")

@@ -78,8 +78,8 @@ class OrderServicer(checkout_pb2_grpc.OrderServiceServicer):
         who = caller(context)
         who.need("bff")
         async for request in requests:
-            if len(request.items) > MAX_PER_MESSAGE:
-                raise Refusal("INVALID_FIELD", field="items", expected=f"at most {MAX_PER_MESSAGE}")
+            if not 1 <= len(request.items) <= MAX_PER_MESSAGE:
+                raise Refusal("INVALID_FIELD", field="items", expected=f"1 to {MAX_PER_MESSAGE}")
             results = await asyncio.gather(*(self._result(who, request.sale, item) for item in request.items))
             yield api.PlaceOrdersResponse(results=results)
 

@@ -61,6 +61,8 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         """Answers once the store holds the sale's definition of at least this revision."""
         caller(context).need(ROLE)
         rules.check_sale(request.sale)
+        # The bucket's leader has every sale that was ever defined; only a revision may still be on its way.
+        await self._definitions.latest(request.sale)
         async with asyncio.timeout(self._load_wait_s):
             definition = await self._definitions.at_least(request.sale, request.revision)
         if definition.archived:

@@ -21,8 +21,12 @@ ITEMS = 10
 QUANTITY = 100
 CALLEES = 1000
 COMMANDS = 1000
+# More than any hold has: every item of it at its largest.
+UNITS = ITEMS * QUANTITY
 # Lua counts in doubles: integers beyond this are not exact there.
 LARGEST = 2**53 - 1
+# Moments are told as Timestamps, which end with the year 9999.
+LAST_MS = 253_402_300_799_999
 
 Command = dict[str, Any]
 """One command as the script takes it: `op` and named fields; what is absent is left out."""
@@ -142,7 +146,7 @@ def _call(command: pb.CallCommand) -> Command:
 def _callee(callee: pb.Callee) -> dict[str, Any]:
     _match(BUYER_ID, callee.buyer, "callees.buyer", "an internal buyer id")
     _bounded(callee.place, "callees.place")
-    _bounded(callee.joined_at_ms, "callees.joined_at_ms")
+    _bounded(callee.joined_at_ms, "callees.joined_at_ms", most=LAST_MS)
     _bounded(callee.want, "callees.want", most=QUANTITY)
     called = {"buyer": callee.buyer, "place": callee.place, "joined_at_ms": callee.joined_at_ms}
     return called | ({"want": callee.want} if callee.want else {})
@@ -170,7 +174,7 @@ def _hold(command: pb.HoldCommand) -> Command:
 def _pin(command: pb.PinCommand) -> Command:
     if command.until_ms < 1:
         raise _invalid("until_ms", "milliseconds since 1970")
-    _bounded(command.until_ms, "until_ms")
+    _bounded(command.until_ms, "until_ms", most=LAST_MS)
     return _of_hold(command) | _of_order(command) | {"until_ms": command.until_ms}
 
 
@@ -183,6 +187,8 @@ def _commit(command: pb.CommitCommand) -> Command:
 
 
 def _return(command: pb.ReturnCommand) -> Command:
+    if len(command.units) > UNITS:
+        raise _invalid("units", f"at most {UNITS}")
     units = []
     for unit in command.units:
         _match(LABEL, unit.section, "units.section", "a section's id")

@@ -45,8 +45,9 @@ class Refusal(Exception):
         return STATUS[self.word]
 
 
-# Exceptions that say "not now", by qualified name so that no service imports a client it does not use. The
-# nearest class in the exception's line of descent decides; nats' TimeoutError is also the built-in one.
+# Exceptions that say "not now" or "not so", by qualified name so that no service imports a client it does
+# not use. The nearest class in the exception's line of descent decides; nats' TimeoutError is also the
+# built-in one.
 EXCEPTIONS: Mapping[str, str] = {
     "builtins.TimeoutError": "DEADLINE",
     "builtins.ConnectionError": "UNAVAILABLE",
@@ -81,6 +82,8 @@ EXCEPTIONS: Mapping[str, str] = {
     "asyncpg.exceptions.InsufficientResourcesError": "OVERLOADED",
     "aiohttp.client_exceptions.ClientConnectionError": "UNAVAILABLE",
     "aiohttp.client_exceptions.ClientPayloadError": "UNAVAILABLE",
+    # A body that is not compressed as it says.
+    "aiohttp.web_protocol.RequestPayloadError": "INVALID_FIELD",
 }
 
 _INTERFACE_ERROR = "asyncpg.exceptions._base.InterfaceError"

@@ -9,11 +9,12 @@ import yaml
 from catraca.sale.v1.sale_pb2 import SaleSpec
 
 from services.kit.schema import Problem, Schema
-from services.kit.spec import message_of, values_of
+from services.kit.spec import beyond_size, message_of, values_of
 
 __all__ = [
     "ManifestInvalid",
     "Problem",
+    "check_size",
     "load_manifest",
     "manifest_of",
     "read_manifests",
@@ -83,6 +84,19 @@ def read_manifests(text: str) -> list[dict[str, Any]]:
     if not all(isinstance(document, dict) for document in documents):
         raise ManifestInvalid([Problem("", "is not a mapping")])
     return cast("list[dict[str, Any]]", documents)
+
+
+def check_size(sale: str, spec: SaleSpec) -> None:
+    """Raises ManifestInvalid for lists and texts that are longer than the schema takes.
+
+    Judging a definition takes time that grows with it, so this comes first and costs a count of each list.
+    """
+    schema = crd_schema()
+    problems = list(beyond_size(spec, schema.field("spec"), "spec"))
+    if len(sale) > (most := schema.field("metadata", "name")["maxLength"]):
+        problems.append(Problem("metadata.name", f"must have at most {most} characters"))
+    if problems:
+        raise ManifestInvalid(problems)
 
 
 def spec_of(manifest: dict[str, Any]) -> tuple[str, SaleSpec]:

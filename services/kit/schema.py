@@ -44,6 +44,13 @@ class Schema:
         self._schema = schema
         self._validator = _Validator(schema, format_checker=_FORMATS)
 
+    def field(self, *path: str) -> Mapping[str, Any]:
+        """The schema of one field."""
+        schema = self._schema
+        for name in path:
+            schema = schema["properties"][name]
+        return schema
+
     def with_defaults(self, value: Any) -> Any:
         """A copy with the schema's defaults wherever a field is absent, or null."""
         return _with_defaults(self._schema, copy.deepcopy(value))

@@ -1,12 +1,15 @@
 """Proto messages as the plain values of a manifest and back: camelCase names, durations and times as text."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.schema import Problem
 
 # A price of nothing is a price: where it is not given, the schema would miss it.
 ZERO_IS_A_VALUE = frozenset({"price"})
@@ -56,6 +59,21 @@ def message_of(values: dict[str, Any], message: Message) -> None:
             message_of(value, getattr(message, field.name))
 
 
+def beyond_size(message: Message, schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Lists with more entries and texts with more characters than the schema of this message takes."""
+    for field, value in message.ListFields():
+        inner, at = schema["properties"][field.json_name], f"{path}.{field.json_name}"
+        if field.is_repeated and len(value) > inner["maxItems"]:
+            yield Problem(at, f"must have at most {inner['maxItems']} entries")
+        elif field.is_repeated:
+            for place, item in enumerate(value):
+                yield from beyond_size(item, inner["items"], f"{at}[{place}]")
+        elif isinstance(value, str) and len(value) > inner["maxLength"]:
+            yield Problem(at, f"must have at most {inner['maxLength']} characters")
+        elif inner["type"] == "object":
+            yield from beyond_size(value, inner, at)
+
+
 def duration_ms(text: str) -> int:
     """Milliseconds of a duration like `1h30m` or `30s`."""
     return sum(int(count) * _UNITS_MS[unit] for count, unit in _PART.findall(text))
@@ -76,7 +94,7 @@ def _value_of(field: Any, value: Any) -> Any:
     if isinstance(value, Timestamp):
         return _time_text(value)
     if isinstance(value, Duration):
-        return duration_text(value.ToMilliseconds())
+        return _duration_text(value)
     if isinstance(value, Message):
         return values_of(value)
     if field.enum_type is not None:
@@ -90,6 +108,15 @@ def _time_text(time: Timestamp) -> str:
     except ValueError:
         # Beyond the year 9999: the schema says what a time looks like.
         return f"{time.seconds}s"
+
+
+def _duration_text(duration: Duration) -> str:
+    try:
+        duration.ToJsonString()
+    except ValueError:
+        # Nanoseconds beyond a second, or of the other sign: the schema says what a duration looks like.
+        return f"{duration.seconds}s{duration.nanos}ns"
+    return duration_text(duration.ToMilliseconds())
 
 
 def _enum_text(enum: EnumDescriptor, number: int) -> str:

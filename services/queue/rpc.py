@@ -15,7 +15,7 @@ from services.kit.signing import SigningKeys
 from services.queue.config import Settings
 from services.queue.line import Line
 from services.queue.messages import draw_message, fill_place, standing_message
-from services.queue.rpc_many import ManyMethods, SaleOf
+from services.queue.rpc_many import ManyMethods, SaleOf, codes_refusal
 from services.queue.states import OVER, Phase, PlaceView, Standing
 from services.queue.store import LineStore
 from services.queue.unary import Unary
@@ -55,6 +55,9 @@ class QueueServicer(ManyMethods):
     async def Join(self, request: queue_pb2.JoinRequest, context: Context) -> queue_pb2.JoinResponse:
         """Takes a place."""
         who = buyer_of(context)
+        refusal = codes_refusal(request)
+        if refusal is not None:
+            raise refusal
         buyer = who.raw_in((await self._with_line(request.sale)).sale)
         seen = await self._unary.join(request.sale, buyer)
         response = queue_pb2.JoinResponse(receipt=seen.receipt)

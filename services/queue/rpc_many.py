@@ -49,7 +49,8 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
         async for request in requests:
             _check_count("items", len(request.items), ITEMS_PER_MESSAGE)
             sale = (await self._with_line(request.sale)).sale
-            batch = _Batch(who, sale, [item.subject for item in request.items])
+            refusals = [codes_refusal(item) for item in request.items]
+            batch = _Batch(who, sale, [item.subject for item in request.items], refusals)
             response = queue_pb2.JoinManyResponse()
             if batch.buyers:
                 joins = await self._line.join(request.sale, batch.buyers)
@@ -100,12 +101,17 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
 class _Batch:
     """The buyers of one message: those that can be asked for, and the refusals of the others."""
 
-    def __init__(self, who: Caller, sale: Sale, subjects: Sequence[str]) -> None:
+    def __init__(
+        self, who: Caller, sale: Sale, subjects: Sequence[str], refusals: Sequence[Refusal | None] = ()
+    ) -> None:
+        """`refusals` are what is wrong with an item beside its subject."""
         self.buyers: list[bytes] = []
-        self._refused: dict[int, Refusal] = {}
+        self._refused = {at: refusal for at, refusal in enumerate(refusals) if refusal is not None}
         self._size = len(subjects)
         key = buyer_key(who.keys, sale)
         for position, subject in enumerate(subjects):
+            if position in self._refused:
+                continue
             try:
                 self.buyers.append(raw_buyer_for(who, subject, key))
             except Refusal as refusal:
@@ -118,6 +124,15 @@ class _Batch:
         following = iter(answers)
         refused = self._refused
         return [refused[at] if at in refused else next(following) for at in range(self._size)]
+
+
+def codes_refusal(item: queue_pb2.JoinRequest | queue_pb2.JoinItem) -> Refusal | None:
+    """What is wrong with the codes that come with a join; None where nothing is."""
+    for field in ("access_code", "challenge"):
+        if not rules.is_code(getattr(item, field)):
+            expected = f"at most {rules.CODE_CHARS} printable characters"
+            return Refusal("INVALID_FIELD", field=field, expected=expected)
+    return None
 
 
 def _bff(context: Context) -> Caller:

@@ -16,6 +16,7 @@ RATE_WINDOW_MS = 60_000
 RATE_MIN_CALLED = 10
 # A wait longer than this is not worth a number.
 ESTIMATE_MAX_S = 24 * 3600
+CODE_CHARS = 256
 
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -24,6 +25,11 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 def is_label(text: str) -> bool:
     """Whether a text is a DNS label, as every sale's id is."""
     return _LABEL.fullmatch(text) is not None
+
+
+def is_code(text: str) -> bool:
+    """Whether a text can be an access code, or a solved challenge; none at all can be one too."""
+    return len(text) <= CODE_CHARS and (not text or text.isprintable())
 
 
 def has_line(sale: sale_pb2.Sale) -> bool:

@@ -64,6 +64,9 @@ def route_of(path: str) -> dict[str, Any] | None:
     """The first route that takes the path, as Envoy finds it."""
     for route in ROUTES:
         match = route["match"]
+        if "direct_response" in route:
+            # For what is no gRPC.
+            continue
         if (
             match.get("path") == path
             or ("prefix" in match and path.startswith(match["prefix"]))

@@ -9,7 +9,7 @@ from catraca.sale.v1.sale_pb2 import SALE_PHASE_ARCHIVED, SALE_PHASE_CLOSED, Sal
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.logs import get_logger
-from services.kit.manifest import ManifestInvalid, manifest_of, spec_of
+from services.kit.manifest import ManifestInvalid, check_size, manifest_of, spec_of
 from services.queue.sales import rules
 from services.queue.sales.neighbours import Inventory, Orders
 from services.queue.sales.store import Conflict, DrawStore, SaleStore
@@ -19,6 +19,9 @@ log = get_logger("sales")
 # Someone else's change in between is rare; several in a row are somebody's loop.
 TRIES = 5
 PROBLEMS_TOLD = 20
+# A refusal travels in trailers, which have room for 8 kB; what is wrong may be quoted in it.
+PROBLEM_CHARS = 200
+TOLD_CHARS = 1000
 
 
 class Known(Protocol):
@@ -201,15 +204,25 @@ class Desk:
 def _judged(sale_id: str, spec: SaleSpec) -> SaleSpec:
     """The spec with the schema's defaults. Raises Refusal DEFINITION_INVALID."""
     try:
+        check_size(sale_id, spec)
         return spec_of(manifest_of(sale_id, spec))[1]
     except ManifestInvalid as invalid:
         raise _invalid([(problem.path, problem.problem) for problem in invalid.problems]) from None
 
 
 def _invalid(problems: Sequence[tuple[str, str]]) -> Refusal:
-    told = [f"{path}: {problem}" for path, problem in problems[:PROBLEMS_TOLD]]
+    told = [f"{path}: {_short(problem, PROBLEM_CHARS)}" for path, problem in problems[:PROBLEMS_TOLD]]
     path, problem = problems[0]
-    return Refusal("DEFINITION_INVALID", "; ".join(told), path=path, problem=problem)
+    return Refusal(
+        "DEFINITION_INVALID",
+        _short("; ".join(told), TOLD_CHARS),
+        path=path,
+        problem=_short(problem, PROBLEM_CHARS),
+    )
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _admit(before: Definition | None, after: Sale, revision: int, now_ms: int) -> None:

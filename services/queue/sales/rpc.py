@@ -39,6 +39,8 @@ class SaleServicer(SaleServiceServicer):
         """Sales by id."""
         if not 0 <= request.page_size <= LARGEST_PAGE:
             raise Refusal("INVALID_FIELD", field="page_size", expected=f"0 to {LARGEST_PAGE}")
+        if request.page_token and _LABEL.fullmatch(request.page_token) is None:
+            raise Refusal("INVALID_FIELD", field="page_token", expected="the next_page_token of an answer")
         page, token = await self._desk.list(
             request.page_token, request.page_size or PAGE_SIZE, archived=request.include_archived
         )

@@ -29,7 +29,7 @@ from services.kit import http, tls
 from services.kit.channels import Channels
 from services.kit.errors import Refusal
 from services.kit.identity import Verifier
-from services.kit.keys import load_single
+from services.kit.keys import LiveRing
 from services.kit.redis import connect_to, require_noeviction
 from services.kit.server import Server
 from services.kit.settings import CommonSettings, SettingError
@@ -282,7 +282,7 @@ async def use_postgres(settings: Any) -> None:
 
 
 async def use_issuer(settings: CommonSettings) -> None:
-    keys = load_single(settings.buyer_hash_key_file, "buyer_hash_key_file")
+    keys = LiveRing(settings.buyer_hash_key_file, "buyer_hash_key_file")
     verifier = Verifier(
         *(settings.jwks_url, ISSUER, AUDIENCE, keys),
         **{"fresh_s": 60, "remember_s": 60, "remember_most": 10},

@@ -299,7 +299,7 @@ class PlaceOrdersRequest(_message.Message):
     sale: _builtins.str
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderItem]:
-        """At most 500 in one message."""
+        """1 to 500 in one message."""
 
     def __init__(
         self,

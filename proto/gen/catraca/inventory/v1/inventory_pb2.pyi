@@ -968,7 +968,7 @@ class ReturnCommand(_message.Message):
     order_id: _builtins.str
     @_builtins.property
     def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitRef]:
-        """Empty returns all."""
+        """At most 1000; empty returns all."""
 
     def __init__(
         self,

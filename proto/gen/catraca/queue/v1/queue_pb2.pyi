@@ -91,9 +91,9 @@ class JoinRequest(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     access_code: _builtins.str
-    """For sales that want one."""
+    """For sales that want one; at most 256 printable characters."""
     challenge: _builtins.str
-    """A solved challenge, for sales that want one."""
+    """A solved challenge, for sales that want one; at most 256 printable characters."""
     def __init__(
         self,
         *,
