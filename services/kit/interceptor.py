@@ -42,10 +42,13 @@ class Guard(grpc.aio.ServerInterceptor):
         self._max_message_bytes = max_message_bytes
         self._public = frozenset(public)
         self._draining = draining
+        self.begun = 0
+        """How many calls have begun."""
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Any:
         """The wrapped handler of the method, also of one that does not exist."""
+        self.begun += 1
         wrapped = self._wrapped.get(details.method)
         if wrapped is None:
             handler = await continuation(details)

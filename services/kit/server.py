@@ -1,6 +1,7 @@
 """Serving: a gRPC server with health, reflection, identity and the error table, drained when told to stop."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -34,6 +35,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MAX_PENDING_CALLS = 100_000
 # gRPC itself refuses what is larger, without our details; the gap is refused by name.
 _HARD_LIMIT_FACTOR = 4
+_MOMENT_S = 0.1
 
 _log = get_logger("server")
 
@@ -66,10 +68,10 @@ class Server:
         )
         self._credentials = tls.server_credentials(settings)
         self._draining = asyncio.Event()
-        guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public), self._draining)
+        self._guard = Guard(verifier, settings.max_message_bytes, _PUBLIC.union(public), self._draining)
         self._name = name
         self._settings = settings
-        self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
+        self._server = grpc.aio.server(interceptors=[self._guard], options=_options(settings))
         self._health = health.aio.HealthServicer()
         self._names = [full_name for _, _, full_name in services]
         for add, servicer, full_name in services:
@@ -108,7 +110,7 @@ class Server:
         lets calls finish, and ends those that do not.
 
         A server of gRPC that stops cancels what it has accepted and not begun. So it stops only when callers
-        have had the time to go elsewhere.
+        have had the time to go elsewhere, and what they had sent before has begun.
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.lame_duck_s)
@@ -121,8 +123,19 @@ class Server:
                     await on_drain()
             except Exception:
                 _log.exception("draining failed")
+        if self._settings.lame_duck_s:
+            await self._all_begun()
         await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
         _log.info("stopped", name=self._name)
+
+    async def _all_begun(self) -> None:
+        """Returns once no call has begun for a moment, or half of the drain is over: some never go away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s / 2):
+                begun = -1
+                while begun != self._guard.begun:
+                    begun = self._guard.begun
+                    await asyncio.sleep(_MOMENT_S)
 
     async def abandon(self) -> None:
         """Ends every call at once."""

@@ -25,6 +25,7 @@ PROGRAM = """
 import asyncio
 import gc
 import os
+import time
 from catraca.queue.v1 import queue_pb2 as pb
 from catraca.queue.v1 import queue_pb2_grpc
 from services.kit import logs, server
@@ -39,6 +40,11 @@ class Line(queue_pb2_grpc.QueueServiceServicer):
     async def Join(self, request, context):
         return pb.JoinResponse(receipt=pb.Receipt(key_id=str(os.getpid())))
 
+    async def Leave(self, request, context):
+        # Busy, so that the others wait to begin.
+        time.sleep(0.02)
+        return pb.LeaveResponse()
+
     async def JoinMany(self, requests, context):
         async for _ in requests:
             yield pb.JoinManyResponse()
@@ -51,7 +57,7 @@ async def main():
     logs.configure("line")
     name = "catraca.queue.v1.QueueService"
     services = [(queue_pb2_grpc.add_QueueServiceServicer_to_server, Line(), name)]
-    public = [f"/{name}/{method}" for method in ("GetDraw", "Join", "JoinMany")]
+    public = [f"/{name}/{method}" for method in ("GetDraw", "Join", "Leave", "JoinMany")]
     await server.serve("line", settings, services, on_drain=drain, public=public)
     print("ended", flush=True)
 
@@ -195,6 +201,21 @@ async def test_calls_are_taken_until_the_lame_duck_is_over(start: Start) -> None
     # Whoever waits no longer signals again.
     service.process.send_signal(signal.SIGTERM)
     assert (await service.ended())[:2] == (0, "ended\n")
+
+
+async def test_what_was_accepted_in_time_begins_and_is_answered(start: Start) -> None:
+    service = start(CATRACA_LAME_DUCK_S="0.05", CATRACA_DRAIN_S="60")
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{service.port}", options=[("grpc.enable_retries", 0)]
+    ) as channel:
+        async with asyncio.timeout(30):
+            await channel.channel_ready()
+        line = queue_pb2_grpc.QueueServiceStub(channel)
+        leaving = [line.Leave(pb.LeaveRequest()) for _ in range(100)]
+        await leaving[0]  # type: ignore[misc]
+        service.process.send_signal(signal.SIGTERM)
+        assert await asyncio.gather(*leaving) == [pb.LeaveResponse()] * 100
+    assert (await service.ended())[0] == 0
 
 
 async def test_a_stream_of_requests_is_sent_elsewhere_with_a_hint(
