@@ -20,7 +20,7 @@ OFFERED = {
 }
 # One kind of mistake for each service: they read their settings alike.
 WRONG = [
-    ("queue", "CATRACA_NATS_URL", "", "not set"),
+    ("queue", "CATRACA_NATS_URL_FILE", "/nowhere", "'/nowhere' (No such file or directory)"),
     ("inventory", "CATRACA_DRAIN_S", "soon", "'soon'"),
     ("checkout", "CATRACA_INTAKE_BATCH", "0", "'0'"),
     ("notifier", "CATRACA_LOG_LEVEL", "loud", "'loud'"),
