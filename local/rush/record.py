@@ -168,8 +168,8 @@ class Attempt:
 
     @property
     def accepted(self) -> bool:
-        """The system took the order on."""
-        return bool(self.order_id)
+        """The buyer was answered that the system took the order on; the stream names refused ones, too."""
+        return bool(self.order_id) and self.answer == self.order_id
 
     @property
     def ended(self) -> bool:

@@ -277,6 +277,14 @@ def test_cancels_an_order_that_the_stream_tells_before_the_answer(world: World) 
     assert cancel.attempt is not None and cancel.attempt.order_id == "order-1"
 
 
+def test_an_order_that_only_the_stream_names_was_not_accepted(world: World) -> None:
+    buyer, (order,) = admitted(world)
+    told(buyer, "REJECTED", 1, reason="SECTION_SOLD_OUT")
+    assert not buyer.attempts[0].accepted
+    buyer.is_answered(order, Refused("SECTION_SOLD_OUT", {}), world, OPENS + 4)
+    assert not buyer.attempts[0].accepted and not buyer.contradictions
+
+
 def test_pays_once_although_the_stream_repeats_after_a_reconnect(world: World) -> None:
     buyer, _ = ordered(world)
     assert told(buyer, "AWAITING_PAYMENT", 2, url="http://pay")
