@@ -115,7 +115,9 @@ def _file(stack: RunningStack, purpose: str) -> Path:
 
 
 def _table(stack: RunningStack, purposes: Sequence[str]) -> list[str]:
-    now, sales = time.time(), _sales(stack)
+    now = time.time()
+    # The issuer's keys are no sale's; and what was signed with a new one is not believed at once everywhere.
+    sales = _sales(stack) if set(purposes) != {ISSUER} else []
     found = [row for each in purposes if each != ISSUER for row in rows(each, _file(stack, each), sales, now)]
     if ISSUER in purposes:
         found += _issuer_rows(_file(stack, ISSUER))

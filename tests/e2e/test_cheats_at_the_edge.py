@@ -89,6 +89,8 @@ async def test_ten_thousand_joins_from_one_address_are_few(house: Any, edge: Ope
             from_somewhere(Buyer(at, name, house.minter.mint(f"one-of-many-{number}")))
             for number in range(PEOPLE)
         ]
+        # What a new connection asks by itself is no join.
+        await Buyer(at, name, bff, subject="first").join()
         seen, _ = await counted(envoy)
         began = time.monotonic()
         flooding = asyncio.create_task(flood(crowd, JOINS))
