@@ -28,6 +28,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "orders.orders": "select, insert, update",
         "orders.tickets": "select, insert, update, delete",
         "orders.outbox": "select, insert, update",
+        "orders.paces": "select, insert, update, delete",
+        "orders.slots": "select, insert, update, delete",
         "payments.payments": "select, insert, update",
         "payments.webhooks": "select, insert",
         "public.migrations": "select",

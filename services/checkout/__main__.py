@@ -20,7 +20,7 @@ from services.checkout.saga import Saga
 from services.checkout.store import Store
 from services.checkout.transitions import Steps
 from services.checkout.webhooks import PATH, Webhooks
-from services.checkout.workers import resume
+from services.checkout.workers import resume, slots
 from services.checkout.workers.intake import IntakeWorker
 from services.checkout.workers.relay import Relay
 from services.kit import logs, metrics, server, tls
@@ -84,7 +84,9 @@ async def main(settings: Settings) -> None:
             listening(webhooks, settings.webhook_listen, "webhook_listen", context)
         )
         workers = _Workers(store, saga, relay, settings)
-        working = asyncio.create_task(workers.run(worker.run(js), resume.run(store, saga, settings)))
+        working = asyncio.create_task(
+            workers.run(worker.run(js), resume.run(store, saga, settings), slots.run(store, definitions))
+        )
         servicer = OrderServicer(intake, store, saga, ticket_keys)
         settlement = SettlementServicer(intake, store)
         services: list[server.Service] = [

@@ -1,37 +1,57 @@
 """Paces the orders of each sale: at most so many a second are taken on, in the order they came."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.kit.definitions import Definition
+
+SECOND_US = 1_000_000
+# About thirty years: a rate that is next to nothing still has an interval that Postgres can count with.
+LONGEST_INTERVAL_US = 10**15
 
 
-@dataclass(slots=True)
-class _Sale:
-    next_slot_s: float = 0.0
-    reserved: dict[int, float] = field(default_factory=dict)
+class Slots(Protocol):
+    """Where the slots of all workers are kept."""
+
+    async def give_slots(
+        self, sale: str, sequences: Sequence[int], interval_us: int, longest_us: int
+    ) -> dict[int, int]: ...
+    async def drop_slots(self, sale: str, sequences: Sequence[int]) -> None: ...
 
 
 class Pacer:
-    """Gives each order a slot in time. An order that has to wait keeps its slot until it comes again."""
+    """Gives each order a slot in time, which it keeps until it is taken on, whichever worker it comes to."""
 
-    def __init__(self) -> None:
-        self._sales: dict[str, _Sale] = {}
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
 
-    def wait_s(self, sale: str, sequence: int, rate: float, longest_s: float, now_s: float) -> float:
-        """How long the order with this place in INTAKE has to wait: 0 takes it on now.
+    async def waits_s(self, definition: Definition, sequences: Sequence[int]) -> dict[int, float]:
+        """How many seconds the orders with these places in INTAKE have to wait; 0 takes one on now.
 
-        `rate` is orders a second, 0 for no bound. Nobody waits longer than `longest_s`: by then the order's
-        claim is over, and it is better told so.
+        Nobody waits longer than an order may wait for a worker: by then its claim is over, and it is better
+        told so. Costs nothing for a sale without a rate. Raises what the store raises.
         """
-        if rate <= 0:
-            self._sales.pop(sale, None)
-            return 0.0
-        pace = self._sales.setdefault(sale, _Sale())
-        slot_s = pace.reserved.get(sequence)
-        if slot_s is None:
-            slot_s = max(now_s, pace.next_slot_s)
-            pace.next_slot_s = slot_s + 1 / rate
-            slot_s = min(slot_s, now_s + longest_s)
-        if slot_s <= now_s:
-            pace.reserved.pop(sequence, None)
-            return 0.0
-        pace.reserved[sequence] = slot_s
-        return slot_s - now_s
+        if not sequences or not paced(definition):
+            return dict.fromkeys(sequences, 0.0)
+        orders = definition.sale.spec.orders
+        longest_us = orders.queue_max.ToMicroseconds()
+        waits = await self._slots.give_slots(
+            definition.sale.sale, sequences, interval_us(orders.rate), longest_us
+        )
+        return {sequence: wait_us / SECOND_US for sequence, wait_us in waits.items()}
+
+    async def taken_on(self, definition: Definition, sequences: Sequence[int]) -> None:
+        """Forget the slots of orders that will not come again. Raises what the store raises."""
+        if sequences and paced(definition):
+            await self._slots.drop_slots(definition.sale.sale, sequences)
+
+
+def paced(definition: Definition) -> bool:
+    """Whether the sale's orders need slots. Those of an archived one are only told that it is."""
+    return definition.sale.spec.orders.rate > 0 and not definition.archived
+
+
+def interval_us(rate: float) -> int:
+    """Microseconds between two slots at so many orders a second, never so few that the rate is exceeded."""
+    return math.ceil(min(SECOND_US / rate, LONGEST_INTERVAL_US))

@@ -175,6 +175,28 @@ class Store:
         """Whether an event of the provider's has had its effect."""
         return bool(await self._pool.fetchval(self._queries.webhook_seen, provider, event_id))
 
+    # ---- the pace of sales ----
+
+    async def give_slots(
+        self, sale: str, sequences: Sequence[int], interval_us: int, longest_us: int
+    ) -> dict[int, int]:
+        """Give a slot to each place in INTAKE that has none; for every one the microseconds until its slot.
+
+        New slots are so far apart, and none is further off than the longest wait.
+        """
+        given = await self._pool.fetch(
+            self._queries.give_slots, sale, list(sequences), interval_us, longest_us
+        )
+        return {row["sequence"]: row["wait_us"] for row in given}
+
+    async def drop_slots(self, sale: str, sequences: Sequence[int]) -> None:
+        """Forget the slots of orders that were taken on."""
+        await self._pool.execute(self._queries.drop_slots, sale, list(sequences))
+
+    async def drop_left_slots(self, archived: Sequence[str], past_us: int) -> None:
+        """Forget the slots and the pace of archived sales, and every slot that is past for so long."""
+        await self._pool.execute(self._queries.drop_left_slots, list(archived), past_us)
+
     # ---- the outbox ----
 
     async def stale_announcements(self, decided_until_ms: int, limit: int) -> list[str]:

@@ -25,6 +25,8 @@ TABLES = (
     "orders.orders",
     "orders.tickets",
     "orders.outbox",
+    "orders.paces",
+    "orders.slots",
     "payments.payments",
     "payments.webhooks",
 )

@@ -1,7 +1,6 @@
 """Works through INTAKE: writes orders down, follows their claims, holds and pins their units."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,7 +75,7 @@ class IntakeWorker:
         self._definitions = definitions
         self._steps = steps
         self._settings = settings
-        self._pacer = Pacer()
+        self._pacer = Pacer(store)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_pause_s)
         self._strikes: dict[int, int] = {}
 
@@ -118,9 +117,19 @@ class IntakeWorker:
             for index, _ in arrivals:
                 outcomes[index] = Again("the sale is not known here yet", UNKNOWN_SALE_S)
             return
+        try:
+            waits = await self._waits_s(definition, [arrival for _, arrival in arrivals])
+        except Exception as problem:
+            again = self._unanswered(problem)
+            if again is None:
+                # A defect: it must not stop the other sales' orders, and nobody's order is rejected for it.
+                log.exception("pace_failed", sale=sale)
+            for index, _ in arrivals:
+                outcomes[index] = again or Again(repr(problem))
+            return
         taken = []
         for index, arrival in arrivals:
-            wait_s = self._wait_s(definition, arrival)
+            wait_s = waits[arrival.sequence]
             if wait_s > 0:
                 outcomes[index] = Again("its turn comes later", wait_s)
             else:
@@ -129,18 +138,36 @@ class IntakeWorker:
             done = await self._take_on(definition, [arrival for _, arrival in taken])
             for (index, _), outcome in zip(taken, done, strict=True):
                 outcomes[index] = outcome
+            await self._forget_slots(definition, [each.sequence for _, each in taken], done)
 
-    def _wait_s(self, definition: Definition, arrival: Arrival) -> float:
-        """How long this order has to wait: for its sale's pace, or for a part that does not answer."""
+    async def _waits_s(self, definition: Definition, arrivals: Sequence[Arrival]) -> dict[int, float]:
+        """How long these orders have to wait: for a part that does not answer, or for their sale's pace."""
         spec = definition.sale.spec
         longest_s = spec.orders.queue_max.ToMilliseconds() / 1000
         pause_s = max(self._breaker.wait_s(), self._saga.wait_s(spec.payment.provider))
-        waited_s = now_ms() / 1000 - arrival.intake.accepted_at_ms / 1000
-        if pause_s and waited_s < longest_s:
-            return pause_s
-        return self._pacer.wait_s(
-            definition.sale.sale, arrival.sequence, spec.orders.rate, longest_s, time.monotonic()
-        )
+        now_s = now_ms() / 1000
+        paused = {
+            arrival.sequence: pause_s
+            for arrival in arrivals
+            if pause_s and now_s - arrival.intake.accepted_at_ms / 1000 < longest_s
+        }
+        ready = [arrival.sequence for arrival in arrivals if arrival.sequence not in paused]
+        return {**paused, **await self._pacer.waits_s(definition, ready)}
+
+    async def _forget_slots(
+        self, definition: Definition, sequences: Sequence[int], outcomes: Sequence[Outcome]
+    ) -> None:
+        """An order that comes again keeps its slot."""
+        done = [
+            sequence
+            for sequence, outcome in zip(sequences, outcomes, strict=True)
+            if not isinstance(outcome, Again)
+        ]
+        try:
+            await self._pacer.taken_on(definition, done)
+        except Exception as problem:
+            # The orders are written down: what is left of their slots is the sweeper's.
+            log.warning("slots_left", sale=definition.sale.sale, problem=repr(problem))
 
     async def _take_on(self, definition: Definition, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Lead a batch on; where that fails for a reason of its own, each order alone."""
@@ -149,11 +176,9 @@ class IntakeWorker:
             with tracing.together("INTAKE process", origins, most=len(origins)):
                 outcomes = await self._lead(definition, arrivals)
         except Exception as problem:
-            refusal = refusal_for(problem)
-            if refusal is not None and refusal.word != "INTERNAL":
-                # A store or inventory is down: no fault of these orders.
-                self._breaker.failed()
-                return [Again(str(problem), refusal.retry_after_s)] * len(arrivals)
+            again = self._unanswered(problem)
+            if again is not None:
+                return [again] * len(arrivals)
             if len(arrivals) > 1:
                 return [(await self._take_on(definition, [arrival]))[0] for arrival in arrivals]
             log.exception("order_failed", order=arrivals[0].intake.order_id, sale=definition.sale.sale)
@@ -162,6 +187,14 @@ class IntakeWorker:
         for arrival in arrivals:
             self._strikes.pop(arrival.sequence, None)
         return outcomes
+
+    def _unanswered(self, problem: Exception) -> Again | None:
+        """What to do where a store or inventory is down, no fault of the orders; None for a defect."""
+        refusal = refusal_for(problem)
+        if refusal is None or refusal.word == "INTERNAL":
+            return None
+        self._breaker.failed()
+        return Again(str(problem), refusal.retry_after_s)
 
     async def _lead(self, definition: Definition, taken: Sequence[Arrival]) -> list[Outcome]:
         """From INTAKE to HELD or REJECTED; the saga goes on from there."""

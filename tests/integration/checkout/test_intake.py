@@ -1,7 +1,6 @@
-"""Taking orders in: once per key, without the database, at a sale's pace, and nothing lost."""
+"""Taking orders in: once per key, without the database, and nothing lost."""
 
 import asyncio
-import time
 from dataclasses import replace
 
 import asyncpg
@@ -122,16 +121,6 @@ async def test_an_order_whose_claim_never_ran_is_claimed_by_the_worker(shop_of: 
         shop.ledger.fail = lambda _: None
         await shop.until(order, AWAITING)
         assert (await shop.place(key="click-0001")).order_id == order.order_id
-
-
-async def test_a_sales_orders_are_taken_on_at_its_pace(shop_of: ShopOf) -> None:
-    async with (await shop_of(capacity=20, rate=10)).open() as shop:
-        begun = time.monotonic()
-        orders = [await shop.place(f"buyer-{index}") for index in range(10)]
-        for order in orders:
-            await shop.until(order, AWAITING)
-
-        assert time.monotonic() - begun >= 0.9
 
 
 async def test_the_process_takes_on_no_more_than_it_may(shop_of: ShopOf) -> None:

@@ -16,6 +16,7 @@ from local.prepare import prepare_streams, prepare_tables
 from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
+from services.checkout.store import Store
 from services.kit.rights import NATS, REDIS
 from services.kit.streams import connect_nats, inbox_of, kv_subject, last_message, read_all
 
@@ -209,6 +210,7 @@ POSTGRES_ROWS = [
     ("checkout", "drop table orders.tickets"),
     ("checkout", "alter table orders.tickets disable trigger all"),
     ("checkout", "truncate orders.tickets"),
+    ("checkout", "truncate orders.slots"),
     ("checkout", "drop index orders.tickets_live_unit"),
     ("checkout", "delete from orders.orders"),
     ("checkout", "delete from payments.payments"),
@@ -222,6 +224,7 @@ POSTGRES_ROWS = [
     ("checkout", "copy orders.orders to program 'true'"),
     ("auditor", "select * from buyers.buyers"),
     ("auditor", "select * from payments.webhooks"),
+    ("auditor", "select * from orders.slots"),
     ("auditor", "insert into orders.outbox (order_id) values ('')"),
     ("auditor", "update orders.orders set state = 'HELD'"),
     ("auditor", "delete from orders.tickets"),
@@ -260,6 +263,18 @@ async def test_postgres_lets_the_audit_read_what_it_judges(users: dict[str, str]
             assert await connection.fetch(f"select * from {table}") == []
     finally:
         await connection.close()
+
+
+async def test_postgres_lets_checkout_pace_a_sale(users: dict[str, str]) -> None:
+    async with asyncpg.create_pool(users["checkout"], min_size=0, max_size=1) as pool:
+        store = Store(pool)
+        for sequences in ([1, 2], [2, 3]):
+            given = await store.give_slots("a-sale", sequences, 1_000_000, 60_000_000)
+            assert given.keys() == set(sequences)
+        await store.drop_slots("a-sale", [1])
+        assert await pool.fetchval("select count(*) from orders.slots") == 2
+        await store.drop_left_slots(["a-sale"], 0)
+        assert await pool.fetchval("select count(*) from orders.slots") == 0
 
 
 async def test_a_password_stands_in_no_log_of_postgres(

@@ -1,56 +1,77 @@
 """Pacing of sales' orders, and the breaker that leaves a failing part alone."""
 
+from collections.abc import Sequence
+
 import pytest
+from catraca.sale.v1 import sale_pb2
 
 from services.checkout.breaker import Breaker
-from services.checkout.pacing import Pacer
+from services.checkout.pacing import Pacer, interval_us
+from services.kit.definitions import Definition
 
 
-def test_orders_get_slots_in_the_order_they_came() -> None:
-    pacer = Pacer()
+class Asked:
+    """Notes what the pacer asks of the store, where each order waits so long."""
 
-    waits = [pacer.wait_s("jazz", sequence, 10.0, 60.0, 100.0) for sequence in range(5)]
+    def __init__(self, waits_us: int = 0) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._wait_us = waits_us
 
-    assert waits == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    async def give_slots(
+        self, sale: str, sequences: Sequence[int], interval_us: int, longest_us: int
+    ) -> dict[int, int]:
+        self.calls.append(("give", sale, list(sequences), interval_us, longest_us))
+        return dict.fromkeys(sequences, self._wait_us)
 
-
-def test_an_order_that_comes_again_keeps_its_slot() -> None:
-    pacer = Pacer()
-    for sequence in range(3):
-        pacer.wait_s("jazz", sequence, 10.0, 60.0, 100.0)
-
-    assert pacer.wait_s("jazz", 2, 10.0, 60.0, 100.1) == pytest.approx(0.1)
-    assert pacer.wait_s("jazz", 2, 10.0, 60.0, 100.2) == 0.0
-    # Its slot is used up; newcomers stand behind.
-    assert pacer.wait_s("jazz", 3, 10.0, 60.0, 100.2) == pytest.approx(0.1)
+    async def drop_slots(self, sale: str, sequences: Sequence[int]) -> None:
+        self.calls.append(("drop", sale, list(sequences)))
 
 
-def test_sales_do_not_wait_for_each_other() -> None:
-    pacer = Pacer()
-    for sequence in range(100):
-        pacer.wait_s("jazz", sequence, 1.0, 600.0, 100.0)
-
-    assert pacer.wait_s("rock", 100, 1.0, 600.0, 100.0) == 0.0
-
-
-def test_without_a_rate_nobody_waits() -> None:
-    pacer = Pacer()
-    assert [pacer.wait_s("jazz", sequence, 0.0, 60.0, 100.0) for sequence in range(3)] == [0.0] * 3
+def definition(rate: float, phase: sale_pb2.SalePhase = sale_pb2.SALE_PHASE_UNSPECIFIED) -> Definition:
+    """A sale of this rate whose orders wait a minute at most."""
+    sale = sale_pb2.Sale(sale="jazz", phase=phase)
+    sale.spec.orders.rate = rate
+    sale.spec.orders.queue_max.FromSeconds(60)
+    return Definition(sale, 1)
 
 
-def test_nobody_waits_longer_than_the_claim_lasts() -> None:
-    pacer = Pacer()
-    waits = [pacer.wait_s("jazz", sequence, 1.0, 5.0, 100.0) for sequence in range(20)]
-    assert max(waits) == 5.0
+async def test_a_sale_with_a_rate_asks_once_for_a_batch() -> None:
+    slots = Asked(waits_us=250_000)
+    pacer = Pacer(slots)
+
+    assert await pacer.waits_s(definition(4.0), [7, 8]) == {7: 0.25, 8: 0.25}
+    await pacer.taken_on(definition(4.0), [7, 8])
+
+    assert slots.calls == [("give", "jazz", [7, 8], 250_000, 60_000_000), ("drop", "jazz", [7, 8])]
 
 
-def test_an_idle_sale_saves_no_slots_up() -> None:
-    pacer = Pacer()
-    pacer.wait_s("jazz", 0, 10.0, 60.0, 100.0)
+@pytest.mark.parametrize(
+    ("sale", "sequences"),
+    [
+        (definition(0.0), [7, 8]),
+        (definition(4.0, sale_pb2.SALE_PHASE_ARCHIVED), [7, 8]),
+        (definition(4.0), []),
+    ],
+    ids=["no rate", "archived", "nobody"],
+)
+async def test_without_a_pace_nobody_waits_and_nothing_is_asked(
+    sale: Definition, sequences: list[int]
+) -> None:
+    slots = Asked(waits_us=250_000)
+    pacer = Pacer(slots)
 
-    waits = [pacer.wait_s("jazz", sequence, 10.0, 60.0, 200.0) for sequence in (1, 2)]
+    assert await pacer.waits_s(sale, sequences) == dict.fromkeys(sequences, 0.0)
+    await pacer.taken_on(sale, sequences)
 
-    assert waits == pytest.approx([0.0, 0.1])
+    assert slots.calls == []
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected_us"),
+    [(1.0, 1_000_000), (0.5, 2_000_000), (1e6, 1), (3.0, 333_334), (7e5, 2), (1e-300, 10**15)],
+)
+def test_slots_are_never_closer_than_the_rate(rate: float, expected_us: int) -> None:
+    assert interval_us(rate) == expected_us
 
 
 class Clock:
