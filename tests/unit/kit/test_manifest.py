@@ -14,10 +14,12 @@ from services.kit.manifest import (
     load_manifest,
     manifest_of,
     read_manifests,
+    said_to_operator,
     spec_of,
     spec_to_manifest,
     validate,
 )
+from services.kit.spec import KUBERNETES_ONLY
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -53,9 +55,11 @@ def edited(path: list[Any], value: Any) -> dict[str, Any]:
     return manifest
 
 
+OVERRIDE = {"until": "2027-01-01T12:00:00Z", "reason": "more came", "floors": {"queue": 0}}
 SECTION = ["spec", "sections", 0]
 TICKET = [*SECTION, "ticketTypes", 0]
 WINDOW = ["spec", "window"]
+QUEUE = ["spec", "scaling", "services", "queue"]
 
 ACCEPTED = [
     (["spec", "title"], "x" * 200),
@@ -81,6 +85,11 @@ ACCEPTED = [
     (["spec", "limits", "perBuyer"], 100),
     (["spec", "delivery", "webhookUrl"], "https://organiser.example/hooks?a=b"),
     (["spec", "refunds"], {"allowed": True, "until": "2027-01-03T10:00:00Z"}),
+    (["spec", "openPolicy"], "WhenReady"),
+    (["spec", "scaling"], {"leadTime": "1s", "cooldown": "24h", "warmUpSteps": 20, "raiseByForecast": True}),
+    (["spec", "scaling", "services"], {"queue": {"floor": 0, "peak": 0, "max": 0}}),
+    (["spec", "scaling", "services"], {"notifier": {"floor": 2, "peak": 2, "max": 1000}}),
+    (["spec", "override"], OVERRIDE),
 ]
 
 
@@ -156,6 +165,21 @@ REFUSED = [
     (["spec", "paused"], "no", "spec.paused", "must be true or false"),
     (["spec", "delivery", "webhookUrl"], "ftp://a", "spec.delivery.webhookUrl", "is not of the form"),
     (["spec", "refunds"], {"until": "2027-01-03T10:00:00Z"}, "spec.refunds.until", "needs allowed"),
+    (["spec", "openPolicy"], "Never", "spec.openPolicy", "must be one of OnTime, WhenReady"),
+    (["spec", "scaling"], {"leadTime": "0s"}, "spec.scaling.leadTime", "must be from 1s to 24h"),
+    (["spec", "scaling"], {"cooldown": "25h"}, "spec.scaling.cooldown", "must be from 1s to 24h"),
+    (["spec", "scaling"], {"warmUpSteps": 0}, "spec.scaling.warmUpSteps", "must be at least 1"),
+    (["spec", "scaling"], {"warmUpSteps": 21}, "spec.scaling.warmUpSteps", "must be at most 20"),
+    (["spec", "scaling", "services"], {"edge": {}}, "spec.scaling.services.edge", "is not a field"),
+    (QUEUE, {"floor": 2, "peak": 1, "max": 3}, "spec.scaling.services.queue.peak", "not be below floor"),
+    (QUEUE, {"floor": 1, "peak": 3, "max": 2}, "spec.scaling.services.queue.max", "not be below peak"),
+    (QUEUE, {"floor": 1, "peak": 3}, "spec.scaling.services.queue.max", "is required"),
+    (QUEUE, {"floor": -1, "peak": 3, "max": 3}, "spec.scaling.services.queue.floor", "at least 0"),
+    (QUEUE, {"floor": 1, "peak": 3, "max": 1001}, "spec.scaling.services.queue.max", "at most 1000"),
+    (["spec", "override"], {**OVERRIDE, "reason": ""}, "spec.override.reason", "must not be empty"),
+    (["spec", "override"], {**OVERRIDE, "until": "soon"}, "spec.override.until", "must be a time like"),
+    (["spec", "override"], {**OVERRIDE, "floors": {}}, "spec.override.floors", "must name a service"),
+    (["spec", "override"], {"reason": "x", "floors": {"queue": 1}}, "spec.override.until", "is required"),
 ]
 
 
@@ -239,6 +263,15 @@ def test_times_stay_text_and_documents_may_be_several() -> None:
     assert (first["at"], second["at"]) == ("2027-01-01T10:00:00Z", "2027-01-02")
 
 
+def test_what_only_the_operator_reads_is_named_and_not_in_the_definition() -> None:
+    plain = spec_of(GOOD)
+    manifest = edited(["spec", "scaling"], {"leadTime": "5m"})
+    manifest["spec"]["openPolicy"] = "OnTime"
+    assert spec_of(manifest) == plain
+    assert said_to_operator(manifest) == ["spec.openPolicy", "spec.scaling"]
+    assert said_to_operator(GOOD) == []
+
+
 # ---- the CRD itself ----
 
 
@@ -291,7 +324,9 @@ def test_the_schema_has_the_fields_of_the_contract(schema: dict[str, Any]) -> No
     in_schema = {
         path for path, field in fields_of(schema["properties"]["spec"]) if path and "items" not in field
     }
-    assert in_schema == names(pb.SaleSpec.DESCRIPTOR, "")
+    said_to_services = {path for path in in_schema if path.split(".")[1] not in KUBERNETES_ONLY}
+    assert said_to_services == names(pb.SaleSpec.DESCRIPTOR, "")
+    assert {f".{name}" for name in KUBERNETES_ONLY} <= in_schema
 
 
 def test_a_spec_with_nothing_said_is_an_empty_mapping() -> None:
