@@ -190,6 +190,13 @@ def test_refused(path: list[Any], value: Any, where: str, why: str) -> None:
     assert why in problem.problem
 
 
+def test_only_a_line_can_be_held_back() -> None:
+    manifest = edited(["spec", "line"], {"kind": "None"})
+    manifest["spec"]["openPolicy"] = "WhenReady"
+    (problem,) = validate(manifest)
+    assert problem.path == "spec.openPolicy"
+
+
 def test_every_problem_is_told() -> None:
     manifest = edited([*SECTION, "capacity"], 0)
     manifest["spec"]["window"]["closesAt"] = "2026-01-01T10:00:00Z"
