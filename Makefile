@@ -75,15 +75,18 @@ format: $(READY) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: lock
-lock: $(READY) ## Recompile requirements/dev.txt from pyproject.toml
+lock: $(READY) ## Recompile requirements/*.txt from pyproject.toml
 	@uv=uv; \
 	if ! uv --version >/dev/null 2>&1; then \
 	  scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	  $(BIN)/python -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet uv; \
 	  uv="$$scratch/bin/uv"; \
 	fi; \
-	"$$uv" pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/dev.txt
+	for group in dev go; do \
+	  case $$group in dev) what="pyproject.toml --group dev";; *) what="--group pyproject.toml:$$group";; esac; \
+	  "$$uv" pip compile $$what --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/$$group.txt; \
+	done
 
 .PHONY: clean
 clean: ## Remove caches, reports and the local data; .venv stays

@@ -59,7 +59,7 @@ def validate(manifest: dict[str, Any]) -> list[Problem]:
         if manifest.get(field) != expected
     ]
     metadata = manifest.get("metadata")
-    if not isinstance(metadata, dict) or "name" not in metadata:
+    if not isinstance(metadata, dict) or metadata.get("name") is None:
         problems.append(Problem("metadata.name", "is required"))
         metadata = {}
     # Labels, annotations and the like are the API server's own business; the status is the operator's.

@@ -40,8 +40,8 @@ def values_of(message: Message) -> dict[str, Any]:
 def message_of(values: dict[str, Any], message: Message) -> None:
     """Fill a message from a mapping that the schema has judged, defaults filled in.
 
-    Raises ValueError for a field that neither the message has nor `KUBERNETES_ONLY` names: what a schema takes
-    and nobody reads would be a wish that is dropped in silence.
+    Raises ValueError for a field that neither the message has nor `KUBERNETES_ONLY` names: what a schema
+    takes and nobody reads would be a wish that is dropped in silence.
     """
     unknown = values.keys() - {field.json_name for field in message.DESCRIPTOR.fields} - KUBERNETES_ONLY
     if unknown:

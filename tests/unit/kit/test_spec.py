@@ -1,7 +1,6 @@
 """Durations as text and back, and what a message takes from a mapping."""
 
 import pytest
-
 from catraca.sale.v1.sale_pb2 import SaleSpec
 
 from services.kit.spec import DURATION, KUBERNETES_ONLY, duration_ms, duration_text, message_of
