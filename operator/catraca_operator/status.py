@@ -98,7 +98,7 @@ def spec_valid(facts: Facts) -> Judgement:
         return FALSE, refused.word, f"{at}{refused.message}"
     if facts.sale is not None and facts.sale.phase == SALE_PHASE_ARCHIVED:
         return FALSE, "SALE_ARCHIVED", "A sale of this name was archived; its name is not given again."
-    if facts.defined and facts.sale is not None:
+    if (facts.defined or facts.desired.deleting) and facts.sale is not None:
         return TRUE, "Defined", f"The services hold it as revision {facts.sale.revision}."
     if not facts.answered:
         return UNKNOWN, "ServicesSilent", f"The services did not answer: {facts.silence}"

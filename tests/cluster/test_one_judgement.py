@@ -121,9 +121,12 @@ def test_kubectl_explains_every_field(plane: ControlPlane, ticket_sales: Json) -
     for name, field in schema["properties"]["spec"]["properties"].items():
         listed, _, told = said.partition(f"  {name}\t")
         assert told, f"{name} is missing after {listed[-200:]}"
-        # What is said of it stands below its name, wrapped.
+        # What is said of it stands below its name, wrapped; before it the values that it may have.
         words = field["description"].split()
-        assert told.split("\n", 1)[1].split()[: len(words)] == words
+        below = told.split("\n", 1)[1]
+        if "enum" in field:
+            below = below.partition("enum:")[2].split("\n", 1)[1]
+        assert below.split()[: len(words)] == words
 
 
 def test_kubectl_lists_sales_with_their_columns(
@@ -131,7 +134,8 @@ def test_kubectl_lists_sales_with_their_columns(
 ) -> None:
     plane.tools.kubectl("--namespace", namespace, "apply", "--filename", str(EXAMPLES[0]))
     (heads, *_) = plane.tools.kubectl("--namespace", namespace, "get", "tsale").splitlines()
-    assert heads.split() == ["NAME", "PHASE", "OPENS", "CLOSES", "FREE", "SOLD", "AGE"]
+    columns = ["NAME", "PHASE", "OPENS", "CLOSES", "FREE", "SOLD", "WAITING", "READY", "AGE"]
+    assert heads.split() == columns
 
 
 def test_an_unknown_field_is_refused_by_kubectl(
