@@ -2,7 +2,7 @@
 
 Index functions are called for everything that is listed before any handler runs, so when the first handler
 runs every sale, HPA and Deployment is known. kopf itself writes nothing: it has no handler that would keep
-progress in the resource, and the finalizer is ours.
+progress in the resource, and the finalizer is ours. All functions are coroutines: kopf runs others in threads.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def registry(watched: Watched) -> kopf.OperatorRegistry:
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
-    def login(**of: Any) -> Any:
+    async def login(**of: Any) -> Any:
         return kopf.login_via_client(**of)
 
     _sales(made, watched)
@@ -45,11 +45,11 @@ def registry(watched: Watched) -> kopf.OperatorRegistry:
 
 def _sales(made: kopf.OperatorRegistry, watched: Watched) -> None:
     @kopf.index(*SALES, registry=made, id="ticketsales")
-    def listed(body: Any, **_: Any) -> None:
+    async def listed(body: Any, **_: Any) -> None:
         watched.list_sale(_plain(body))
 
     @kopf.on.event(*SALES, registry=made, id="ticketsale")
-    def handled(body: Any, type: str | None, **_: Any) -> None:
+    async def handled(body: Any, type: str | None, **_: Any) -> None:
         if type == DELETED:
             watched.lost_sale(_plain(body))
         watched.begin()
@@ -59,22 +59,22 @@ def _fleet(made: kopf.OperatorRegistry, watched: Watched) -> None:
     fleet = watched.fleet
 
     @kopf.index(*SCALERS, registry=made, id="scalers", labels=fleet.labels)
-    def listed_scaler(body: Any, **_: Any) -> None:
+    async def listed_scaler(body: Any, **_: Any) -> None:
         fleet.saw_scaler(_plain(body))
 
     @kopf.index(*DEPLOYMENTS, registry=made, id="deployments", labels=fleet.labels)
-    def listed_deployment(body: Any, **_: Any) -> None:
+    async def listed_deployment(body: Any, **_: Any) -> None:
         fleet.saw_deployment(_plain(body))
 
     @kopf.on.event(*SCALERS, registry=made, id="scaler", labels=fleet.labels)
-    def handled_scaler(body: Any, type: str | None, **_: Any) -> None:
+    async def handled_scaler(body: Any, type: str | None, **_: Any) -> None:
         if type == DELETED:
             fleet.lost_scaler(_plain(body))
         watched.begin()
         watched.fleet_changed()
 
     @kopf.on.event(*DEPLOYMENTS, registry=made, id="deployment", labels=fleet.labels)
-    def handled_deployment(body: Any, type: str | None, **_: Any) -> None:
+    async def handled_deployment(body: Any, type: str | None, **_: Any) -> None:
         if type == DELETED:
             fleet.lost_deployment(_plain(body))
         watched.begin()

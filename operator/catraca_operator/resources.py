@@ -147,8 +147,8 @@ class Cluster:
         )
         return await _called("finalizer", call)
 
-    async def write_floor(self, name: str, replicas: int) -> None:
-        """Apply minReplicas to an HPA, and own that field and no other. Raises Gone."""
+    async def write_floor(self, name: str, replicas: int) -> Body:
+        """Apply minReplicas to an HPA and own that field alone; the HPA as it is then. Raises Gone."""
         patch = {
             "apiVersion": "autoscaling/v2",
             "kind": "HorizontalPodAutoscaler",
@@ -167,7 +167,7 @@ class Cluster:
             force=True,
             _content_type=APPLY,
         )
-        await _called("floor", call)
+        return await _called("floor", call)
 
     async def post(self, body: Body, news: News, now_ms: int) -> None:
         """An Event about a TicketSale."""

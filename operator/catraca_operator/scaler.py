@@ -88,7 +88,9 @@ class Scaler:
             if target.present == floor.value:
                 continue
             try:
-                await self._cluster.write_floor(self._fleet.scaled[service].name, floor.value)
+                # The watch tells it too, a little later.
+                scaler = self._fleet.scaled[service].name
+                self._fleet.saw_scaler(await self._cluster.write_floor(scaler, floor.value))
             except (Gone, Changed):
                 # The watch tells what became of it, and wakes this loop.
                 continue
