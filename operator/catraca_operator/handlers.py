@@ -2,7 +2,7 @@
 
 Index functions are called for everything that is listed before any handler runs, so when the first handler
 runs every sale, HPA and Deployment is known. kopf itself writes nothing: it has no handler that would keep
-progress in the resource, and the finalizer is ours. All functions are coroutines: kopf runs others in threads.
+progress in the resource, and the finalizer is ours. The functions are coroutines: others run in threads.
 """
 
 from typing import Any
