@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from catraca.sale.v1.sale_pb2 import SALE_PHASE_CLOSED, SALE_PHASE_OPEN, SALE_PHASE_PAUSED, SalePhase
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
 
 from catraca_operator import metrics
 from catraca_operator.clock import Clock
 from catraca_operator.floors import Crowd, Wish, begins_ms, ends_ms
 from catraca_operator.forecast import Forecast, PerReplica, Sample, forecast, thinned
 from catraca_operator.reconcile import Actual, Archive, Boundary, Define, Limits, Plan, reconcile, wish_of
-from catraca_operator.resources import FINALIZER, Body, Changed, Cluster, Gone
+from catraca_operator.resources import AWAY, FINALIZER, Body, Changed, Cluster, Gone, why
 from catraca_operator.sales import Sales, Seen
 from catraca_operator.spec import Desired, decode, time_text
 from catraca_operator.status import News, Refused, Target, news
@@ -36,8 +34,6 @@ BOUNDARY_AHEAD_S = 0.2
 BOUNDARY_PATIENCE_S = 30.0
 # Refusals that say nothing about the sale: the operator's token is wrong, or a service is.
 OF_THE_OPERATOR = frozenset({"TOKEN_INVALID", "TOKEN_EXPIRED", "ROLE_REQUIRED", "INTERNAL"})
-# What a control plane that restarts leads to; it passes.
-AWAY = (ApiException, HTTPError)
 REACHED: Mapping[str, frozenset["SalePhase.ValueType"]] = {
     "open": frozenset({SALE_PHASE_OPEN, SALE_PHASE_PAUSED}),
     "close": frozenset({SALE_PHASE_CLOSED}),
@@ -147,7 +143,7 @@ class Keeper:
                 await self._read_again()
             except AWAY as error:
                 outcome, plan = "failed", None
-                log.warning("not_reconciled", sale=self._body["metadata"]["name"], problem=str(error))
+                log.warning("not_reconciled", sale=self._body["metadata"]["name"], problem=why(error))
             except Exception:
                 outcome, plan = "failed", None
                 log.exception("not_reconciled", sale=self._body["metadata"]["name"])
@@ -178,7 +174,7 @@ class Keeper:
             self.seen(await self._cluster.read(self._body["metadata"]["name"]))
         except Exception as error:
             # The watch brings it too, a little later.
-            log.info("not_read_again", sale=self._body["metadata"]["name"], problem=repr(error))
+            log.info("not_read_again", sale=self._body["metadata"]["name"], problem=why(error))
 
     # ---- one reconciliation ----
 
@@ -297,7 +293,7 @@ class Keeper:
             await self._cluster.post(self._body, each, self._clock.now_ms())
         except Exception as error:
             # The status says it too; a missed Event is no reason to do everything again.
-            log.warning("event_not_posted", sale=self._body["metadata"]["name"], problem=repr(error))
+            log.warning("event_not_posted", sale=self._body["metadata"]["name"], problem=why(error))
 
     async def _release(self) -> None:
         if FINALIZER in self._body["metadata"].get("finalizers", ()):

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from catraca_operator import metrics
 from catraca_operator.spec import SERVICES, time_text
@@ -23,6 +25,9 @@ BASE_FLOOR = "catraca.dev/base-floor"
 """Annotation of an HPA: the floor while no sale asks for one. The field minReplicas itself is ours."""
 TIMEOUT_S = (5.0, 30.0)
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+
+# What a control plane that restarts leads to, or a right that is missing: there is nothing to trace.
+AWAY = (ApiException, HTTPError)
 
 Body = dict[str, Any]
 
@@ -228,6 +233,16 @@ def _micro(now_ms: int) -> str:
     text = time_text(now_ms)
     whole, _, fraction = text.removesuffix("Z").partition(".")
     return f"{whole}.{fraction:0<6}Z"
+
+
+def why(error: Exception) -> str:
+    """Why a call failed, in one line: the API server's own words where it said some."""
+    if isinstance(error, ApiException):
+        try:
+            return str(json.loads(error.body or "")["message"])
+        except (ValueError, TypeError, KeyError):
+            return f"{error.status} {error.reason}"
+    return repr(error)
 
 
 async def _called(name: str, call: Callable[..., Any]) -> Body:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from catraca_operator import floors, metrics
 from catraca_operator.clock import Clock
 from catraca_operator.floors import Crowd, Wish
-from catraca_operator.resources import Changed, Cluster, Fleet, Gone
+from catraca_operator.resources import AWAY, Changed, Cluster, Fleet, Gone, why
 from catraca_operator.status import Target
 from services.kit.logs import get_logger
 from services.kit.tasks import raise_if_cancelled
@@ -66,6 +66,9 @@ class Scaler:
             pause_s = LONGEST_S
             try:
                 await self._raise_and_lower()
+            except AWAY as error:
+                log.warning("floors_not_kept", problem=why(error))
+                pause_s = AFTER_FAILURE_S
             except Exception:
                 log.exception("floors_not_kept")
                 pause_s = AFTER_FAILURE_S

@@ -54,6 +54,12 @@ class Api:
         """An object or a list."""
         return self._call("GET", path, query)
 
+    def text(self, path: str) -> str:
+        """What is not JSON, such as the server's own metrics."""
+        with closing(self._connect(TIMEOUT_S)) as connection:
+            connection.request("GET", path, headers={**self._headers, "Accept": "text/plain"})
+            return _accepted(connection.getresponse()).read().decode()
+
     def create(self, path: str, body: Json, **query: Any) -> Json:
         """Create an object in the collection at `path`; what was stored."""
         return self._call("POST", path, query, body, "application/json")
