@@ -11,6 +11,8 @@ import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.queue.v1 import queue_pb2 as queue
 
+from local.audit.load import Sources
+from local.audit.report import audit
 from local.client import Buyer, Connection, Organiser, Targets, item
 from local.discovery import RunningStack
 from local.stack import Stack
@@ -58,6 +60,7 @@ class Shop:
 
     def __init__(self, running: RunningStack, connection: Connection) -> None:
         self._at = connection
+        self._running = running
         self._minter = running.minter()
         self.organiser = Organiser(connection, self._minter.mint("org", roles=["organiser", "service"]))
 
@@ -91,6 +94,11 @@ class Shop:
             if message.update.order.state == state:
                 return message.update.order
         raise AssertionError("the stream ended before it told")
+
+    async def audited(self, name: str) -> None:
+        """Judge what the sale left behind, once everything of it has come to its end."""
+        verdict = await audit(Sources.of(self._running), name, settled=True)
+        assert verdict.ok, verdict.to_json()
 
     async def pay(self, order: checkout.Order) -> None:
         """Pay as a buyer's browser does."""

@@ -98,6 +98,7 @@ async def test_a_sale_from_its_definition_to_restored_floors(estate: Estate, sho
         ]  # fmt: skip
         assert "FloorsReady" in told
         assert "nextTransition" not in estate.sale(name)["status"]
+    await shop.audited(name)
 
 
 async def test_an_operator_that_is_killed_at_every_stage_ends_the_same(
@@ -130,6 +131,7 @@ async def test_an_operator_that_is_killed_at_every_stage_ends_the_same(
         await aside(estate.until, name, kind, status, reason)
     await buyers
     assert end_of(estate, name) == END
+    await shop.audited(name)
 
 
 async def test_without_an_operator_a_sale_opens_and_closes_by_itself(
