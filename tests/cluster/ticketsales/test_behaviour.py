@@ -235,3 +235,39 @@ async def test_a_new_sale_that_the_services_refuse_says_why(
         # A resource whose sale never was goes without ado.
         await aside(estate.api.delete, estate.sale_path(name))
         await aside(eventually, estate.names, lambda names: name not in names)
+
+
+async def test_the_crowd_in_the_lobby_raises_the_floor_ahead_of_the_opening(
+    estate: Estate, shop: Shop, name: str
+) -> None:
+    scaling = {
+        "leadTime": "30s",
+        "warmUpSteps": 1,
+        "raiseByForecast": True,
+        "services": {"queue": {"floor": 2, "peak": 3, "max": 9}},
+    }
+    with estate.operated(CATRACA_WATCHERS_PER_REPLICA="2"):
+        await aside(estate.apply, manifest(name, lobby_s=-1, opens_s=25, closes_s=600, scaling=scaling))
+        await aside(estate.until, name, "WindowOpen", "False", reason="Lobby")
+        await aside(eventually, lambda: estate.least("queue"), lambda least: least == 3)
+        await asyncio.gather(*(shop.buyer(name).join() for _ in range(14)))
+        # 14 and those who still come need more than 7 replicas; more than 9 the author does not allow.
+        await aside(eventually, lambda: estate.least("queue"), lambda least: 7 <= least <= 9)
+        expected = await aside(
+            eventually,
+            lambda: estate.sale(name)["status"]["forecast"],
+            lambda forecast: forecast["expectedBuyers"] >= 14,
+        )
+        assert expected["replicas"]["queue"] >= 7
+
+
+async def test_above_the_floor_the_line_itself_scales(estate: Estate, name: str) -> None:
+    with estate.operated():
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
+        override = {"until": until, "reason": "a test", "floors": {"queue": 5}}
+        await aside(estate.apply, manifest(name, **SOON, override=override))
+        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 5)
+        estate.plane.metrics.set(estate.namespace, "catraca_line_waiting_buyers", 120_000)
+        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 12)
+        estate.plane.metrics.set(estate.namespace, "catraca_line_waiting_buyers", 0)
+        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 5)
