@@ -25,7 +25,7 @@ class ControlPlane:
 
     Every part is a `local.servers.process.Process`: a test may `kill9` one and start it again with `revive`,
     and ports and state stay. All of them die with the thread that started them. With no folder given, one is
-    made and removed again; a given one keeps data and logs.
+    made and, unless an error ended it, removed again; a given one keeps data and logs.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -95,9 +95,8 @@ class ControlPlane:
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:
-            self._kept = True
-            self.stop()
+        except BaseException as error:
+            self._leave(error)
             raise
         return self
 
@@ -107,7 +106,11 @@ class ControlPlane:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._kept = self._kept or error is not None
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        # After an error somebody will want the logs; Ctrl-C is none.
+        self._kept = self._kept or isinstance(error, Exception)
         self.stop()
 
 
