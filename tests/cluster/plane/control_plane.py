@@ -13,6 +13,7 @@ from tests.cluster.plane.metrics import GROUP, NAMESPACE, SERVICE, VERSION, Exte
 from tests.cluster.plane.programs import require_all
 from tests.cluster.plane.servers import ApiServer, ControllerManager, Etcd, Kubelet, Scheduler
 from tests.cluster.plane.tools import Tools
+from tests.cluster.plane.volumes import provide_volumes
 from tests.cluster.plane.waiting import eventually
 
 NODE = "node-1"
@@ -63,6 +64,7 @@ class ControlPlane:
         self.kubelet.wait_ready(START_TIMEOUT_S)
         api = self.client()
         register(api, self.metrics.port, self.api.authority.certificate.read_bytes())
+        provide_volumes(api, self.folder)
         _wait_usable(api)
 
     def stop(self) -> None:
