@@ -16,7 +16,7 @@ from tests.cluster.plane.waiting import eventually
 
 @pytest.fixture(scope="session")
 def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """The shared control plane. Whoever kills a part of it starts that part again."""
+    """The shared control plane. What a test kills of it runs again after the test."""
     plane = _made(tmp_path_factory.mktemp("cluster"))
     with plane:
         request.config.stash[_LOGS] = plane.logs

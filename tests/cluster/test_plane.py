@@ -176,9 +176,8 @@ def test_a_killed_server_comes_back_with_its_state(
     api.create(deployments(namespace), deployment("web"))
     eventually(lambda: available(api, namespace, "web"), lambda count: count == 1)
     before = api.get(f"{deployments(namespace)}/web")["metadata"]["uid"]
-    part.kill9()
-    assert not part.running
-    plane.revive(part)
+    with plane.without(part):
+        assert not part.running
     after = eventually(lambda: api.get(f"{deployments(namespace)}/web"))
     assert after["metadata"]["uid"] == before
     # Whoever watched it goes on: controllers, scheduler and node together make another pod run.
@@ -191,9 +190,8 @@ def test_a_killed_part_is_made_up_for_when_it_is_back(
     plane: ControlPlane, api: Api, namespace: str, name: str
 ) -> None:
     (part,) = (each for each in plane.parts if each.name == name)
-    part.kill9()
-    api.create(deployments(namespace), deployment("web"))
-    plane.revive(part)
+    with plane.without(part):
+        api.create(deployments(namespace), deployment("web"))
     eventually(lambda: available(api, namespace, "web"), lambda count: count == 1)
 
 

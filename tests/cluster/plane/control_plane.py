@@ -1,7 +1,9 @@
 """A whole Kubernetes control plane on loopback with one played node, without Docker and without root."""
 
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,8 +26,8 @@ TOKEN_S = 3600
 class ControlPlane:
     """etcd, API server, controllers, scheduler and a node, between `start` and `stop` or in a `with`.
 
-    Every part is a `local.servers.process.Process`: a test may `kill9` one and start it again with `revive`,
-    and ports and state stay. All of them die with the thread that started them. With no folder given, one is
+    Every part is a `local.servers.process.Process`: a test may do `without` one for a while, and
+    ports and state stay. All of them die with the thread that started them. With no folder given, one is
     made and, unless an error ended it, removed again; a given one keeps data and logs.
     """
 
@@ -75,10 +77,15 @@ class ControlPlane:
         if not self._kept:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def revive(self, part: Process) -> None:
-        """Start a killed part again, on its port and with its data, and wait for it."""
-        part.start()
-        part.wait_ready(START_TIMEOUT_S)
+    @contextlib.contextmanager
+    def without(self, part: Process) -> Iterator[None]:
+        """Kill a part for the time of a `with`; after it the part runs again, on its port, with its data."""
+        part.kill9()
+        try:
+            yield
+        finally:
+            part.start()
+            part.wait_ready(START_TIMEOUT_S)
 
     def client(self, kubeconfig: Path | None = None) -> Api:
         """Calls to the API server, as its administrator unless a kubeconfig is given."""
