@@ -39,6 +39,10 @@ run: $(READY) ## Run the whole system with a demo sale and a live view; Ctrl-C s
 rush: $(READY) ## Sell out a sale to simulated buyers and audit it (BUYERS=20000 TICKETS=1000)
 	@$(BIN)/catraca rush --buyers $(BUYERS) --tickets $(TICKETS)
 
+.PHONY: cluster
+cluster: plane ## Run a Kubernetes control plane with the TicketSale CRD, to try things by hand
+	@$(BIN)/python -m tests.cluster.plane
+
 ##@ Verify
 
 .PHONY: check
@@ -51,12 +55,19 @@ check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests
 	$(BIN)/mypy
 	$(BIN)/pytest tests/unit tests/contract
 
+.PHONY: plane
+plane: $(READY) ## Build the control plane of the cluster tests into the user's cache (minutes, once)
+	@$(BIN)/python -m tests.cluster.plane.build
+
+# A control plane that cannot be built fails the cluster tests, and keeps no other test from running.
 .PHONY: test
 test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is passed on)
+	-@$(BIN)/python -m tests.cluster.plane.build
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes
+	-@$(BIN)/python -m tests.cluster.plane.build
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet

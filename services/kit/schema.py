@@ -52,7 +52,7 @@ class Schema:
         self._validator = _Validator(schema, format_checker=_FORMATS)
 
     def with_defaults(self, value: Any) -> Any:
-        """A copy with the schema's defaults for what is absent or null; a null without one is absent."""
+        """A copy with the defaults for what is absent or null; a null without a default is taken away."""
         return _with_defaults(self._schema, copy.deepcopy(value))
 
     def problems(self, value: Any) -> list[Problem]:

@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from services.kit.manifest import crd_file
 from tests.cluster.plane.api import Api, Json
 from tests.cluster.plane.control_plane import ControlPlane
+from tests.cluster.plane.crds import apply_crd
 from tests.cluster.plane.programs import NotBuilt
 from tests.cluster.plane.waiting import eventually
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 @pytest.fixture(scope="session")
 def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """The shared control plane. Whoever kills a part of it starts that part again."""
+    """The shared control plane. What a test kills of it runs again after the test."""
     plane = _made(tmp_path_factory.mktemp("cluster"))
     with plane:
         request.config.stash[_LOGS] = plane.logs
@@ -56,10 +53,7 @@ def kubectl(plane: ControlPlane, namespace: str) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def ticket_sales(api: Api) -> Json:
     """The CRD as the API server stores it; its resources can be made from now on."""
-    crd = yaml.safe_load(crd_file().read_text())
-    path = f"{CRDS}/{crd['metadata']['name']}"
-    api.apply(path, crd)
-    return eventually(lambda: api.get(path), _established)
+    return apply_crd(api)
 
 
 def _made(folder: Path) -> ControlPlane:
@@ -69,12 +63,6 @@ def _made(folder: Path) -> ControlPlane:
         why = str(error)
     # Failed, not skipped: a run without a cluster has not shown what these tests are for.
     pytest.fail(why, pytrace=False)
-
-
-def _established(crd: Json) -> bool:
-    return any(
-        each["type"] == "Established" and each["status"] == "True" for each in crd["status"]["conditions"]
-    )
 
 
 _LOGS = pytest.StashKey[Path]()

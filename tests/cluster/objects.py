@@ -16,6 +16,21 @@ def deployment(name: str, *, annotations: dict[str, str] | None = None) -> Json:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
+def stateful_set(name: str, replicas: int) -> Json:
+    """A StatefulSet whose pods claim a volume each."""
+    labels = {"app": name}
+    container = {"name": "main", "image": "example.invalid/main:1"}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {
+        "serviceName": name,
+        "replicas": replicas,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
+    }
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": spec}
+
+
 def job(name: str) -> Json:
     """A Job of one pod."""
     pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/main:1"}]}

@@ -115,18 +115,25 @@ def test_examples_are_applied(
     assert stored["spec"]["limits"]["holdsPerTurn"] == spec_of(manifest)[1].limits.holds_per_turn
 
 
+def objects_of(schema: Json, path: str) -> list[tuple[str, Json]]:
+    """Every object of a schema below a path as kubectl writes it, with the fields it has."""
+    fields = schema.get("items", schema).get("properties", {})
+    inner = [objects_of(field, f"{path}.{name}") for name, field in fields.items()]
+    return [(path, fields), *(each for found in inner for each in found)] if fields else []
+
+
 def test_kubectl_explains_every_field(plane: ControlPlane, ticket_sales: Json) -> None:
     schema = ticket_sales["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    said = plane.tools.kubectl("explain", "ticketsales.spec", "--recursive=false")
-    for name, field in schema["properties"]["spec"]["properties"].items():
-        listed, _, told = said.partition(f"  {name}\t")
-        assert told, f"{name} is missing after {listed[-200:]}"
-        # What is said of it stands below its name, wrapped; before it the values that it may have.
-        words = field["description"].split()
-        below = told.split("\n", 1)[1]
-        if "enum" in field:
-            below = below.partition("enum:")[2].split("\n", 1)[1]
-        assert below.split()[: len(words)] == words
+    objects = objects_of(schema["properties"]["spec"], "ticketsales.spec")
+    assert "ticketsales.spec.sections.ticketTypes" in dict(objects)
+    for path, fields in objects:
+        said = plane.tools.kubectl("explain", path)
+        for name, field in fields.items():
+            _, _, told = said.partition(f"  {name}\t")
+            # Below a name and its type stand its values, where it has some, and what is said of it, wrapped.
+            lines = [line for line in told.split("\n")[1:] if not line.startswith("  enum: ")]
+            words = field["description"].split()
+            assert " ".join(lines).split()[: len(words)] == words, f"{path}.{name}"
 
 
 def test_kubectl_lists_sales_with_their_columns(

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from local.servers.process import wait_gone
-from tests.cluster.objects import autoscaler, deployment, job
+from tests.cluster.objects import autoscaler, deployment, job, stateful_set
 from tests.cluster.plane.api import Api, Refused
 from tests.cluster.plane.control_plane import NODE, ControlPlane
 from tests.cluster.plane.kubelet import READY_ANNOTATION
@@ -87,6 +87,15 @@ def test_pods_go_when_their_deployment_goes(api: Api, namespace: str) -> None:
     api.delete(f"{deployments(namespace)}/web")
     pods = f"/api/v1/namespaces/{namespace}/pods"
     eventually(lambda: api.get(pods), lambda found: not found["items"])
+
+
+def test_pods_of_a_stateful_set_have_a_volume_each(api: Api, namespace: str) -> None:
+    sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
+    api.create(sets, stateful_set("store", 2))
+    eventually(lambda: api.get(f"{sets}/store")["status"], lambda status: status.get("readyReplicas") == 2)
+    claims = api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")["items"]
+    assert {claim["metadata"]["name"] for claim in claims} == {"data-store-0", "data-store-1"}
+    assert len({claim["spec"]["volumeName"] for claim in claims}) == 2
 
 
 def test_a_job_succeeds(api: Api, namespace: str) -> None:
@@ -167,9 +176,8 @@ def test_a_killed_server_comes_back_with_its_state(
     api.create(deployments(namespace), deployment("web"))
     eventually(lambda: available(api, namespace, "web"), lambda count: count == 1)
     before = api.get(f"{deployments(namespace)}/web")["metadata"]["uid"]
-    part.kill9()
-    assert not part.running
-    plane.revive(part)
+    with plane.without(part):
+        assert not part.running
     after = eventually(lambda: api.get(f"{deployments(namespace)}/web"))
     assert after["metadata"]["uid"] == before
     # Whoever watched it goes on: controllers, scheduler and node together make another pod run.
@@ -182,9 +190,8 @@ def test_a_killed_part_is_made_up_for_when_it_is_back(
     plane: ControlPlane, api: Api, namespace: str, name: str
 ) -> None:
     (part,) = (each for each in plane.parts if each.name == name)
-    part.kill9()
-    api.create(deployments(namespace), deployment("web"))
-    plane.revive(part)
+    with plane.without(part):
+        api.create(deployments(namespace), deployment("web"))
     eventually(lambda: available(api, namespace, "web"), lambda count: count == 1)
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from local.servers.process import guarded
 from tests.cluster.plane.programs import ENVIRONMENT, FLAGS, GROUPS, Group, cache_folder, failure_note
 from tests.cluster.plane.toolchain import NoGo, find_go
 
@@ -40,6 +41,8 @@ def build_all() -> None:
         missing = [group for group in GROUPS if not group.built]
         if not missing:
             return
+        for draft in cache_folder().glob(".*"):
+            shutil.rmtree(draft)  # of a build that was killed
         print(f"Building {', '.join(group.name for group in missing)} into {cache_folder()}", flush=True)
         print("This is done once and takes several minutes of all cores.", flush=True)
         go = find_go()
@@ -94,7 +97,7 @@ def _compile(
     compiled = 0
     tail: list[str] = []
     with subprocess.Popen(
-        command, cwd=group.module, env=dict(environment), stderr=subprocess.PIPE, text=True
+        guarded(command), cwd=group.module, env=dict(environment), stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stderr is not None
         # Go writes a line per package that it compiles, then nothing while it links.

@@ -1,7 +1,9 @@
 """A whole Kubernetes control plane on loopback with one played node, without Docker and without root."""
 
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,7 @@ from tests.cluster.plane.metrics import GROUP, NAMESPACE, SERVICE, VERSION, Exte
 from tests.cluster.plane.programs import require_all
 from tests.cluster.plane.servers import ApiServer, ControllerManager, Etcd, Kubelet, Scheduler
 from tests.cluster.plane.tools import Tools
+from tests.cluster.plane.volumes import provide_volumes
 from tests.cluster.plane.waiting import eventually
 
 NODE = "node-1"
@@ -23,9 +26,9 @@ TOKEN_S = 3600
 class ControlPlane:
     """etcd, API server, controllers, scheduler and a node, between `start` and `stop` or in a `with`.
 
-    Every part is a `local.servers.process.Process`: a test may `kill9` one and start it again with `revive`,
-    and ports and state stay. All of them die with the thread that started them. With no folder given, one is
-    made and removed again; a given one keeps data and logs.
+    Every part is a `local.servers.process.Process`: a test may do `without` one for a while, and
+    ports and state stay. All of them die with the thread that started them. With no folder given, one is
+    made and, unless an error ended it, removed again; a given one keeps data and logs.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -63,6 +66,7 @@ class ControlPlane:
         self.kubelet.wait_ready(START_TIMEOUT_S)
         api = self.client()
         register(api, self.metrics.port, self.api.authority.certificate.read_bytes())
+        provide_volumes(api, self.folder)
         _wait_usable(api)
 
     def stop(self) -> None:
@@ -73,10 +77,15 @@ class ControlPlane:
         if not self._kept:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def revive(self, part: Process) -> None:
-        """Start a killed part again, on its port and with its data, and wait for it."""
-        part.start()
-        part.wait_ready(START_TIMEOUT_S)
+    @contextlib.contextmanager
+    def without(self, part: Process) -> Iterator[None]:
+        """Kill a part for the time of a `with`; after it the part runs again, on its port, with its data."""
+        part.kill9()
+        try:
+            yield
+        finally:
+            part.start()
+            part.wait_ready(START_TIMEOUT_S)
 
     def client(self, kubeconfig: Path | None = None) -> Api:
         """Calls to the API server, as its administrator unless a kubeconfig is given."""
@@ -95,9 +104,8 @@ class ControlPlane:
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:
-            self._kept = True
-            self.stop()
+        except BaseException as error:
+            self._leave(error)
             raise
         return self
 
@@ -107,7 +115,11 @@ class ControlPlane:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._kept = self._kept or error is not None
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        # After an error somebody will want the logs; Ctrl-C is none.
+        self._kept = self._kept or isinstance(error, Exception)
         self.stop()
 
 

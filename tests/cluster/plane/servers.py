@@ -195,8 +195,6 @@ class ControllerManager(Component):
             # The defaults are 15 s and 5 min: a test would spend its time waiting for them.
             "--horizontal-pod-autoscaler-sync-period=1s",
             "--horizontal-pod-autoscaler-downscale-stabilization=1s",
-            # Volumes of claims are folders nobody writes to: the kubelet here runs no containers.
-            "--enable-hostpath-provisioner",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
         ]
