@@ -40,11 +40,6 @@ class Floor:
     most: int
     """maxReplicas, which is the chart's."""
 
-    @property
-    def limited(self) -> bool:
-        """Whether sales want more than there may be."""
-        return self.wanted > self.most
-
 
 @dataclass(frozen=True, slots=True)
 class Crowd:

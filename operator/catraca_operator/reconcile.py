@@ -27,13 +27,13 @@ from catraca_operator.status import OVER, Facts, Refused, Target
 class Limits:
     """The operator's own bounds, from its settings."""
 
-    hold_back_ahead_ms: int = 15_000
+    hold_back_ahead_ms: int
     """How long before the opening it is decided whether to hold it back."""
-    hold_back_most_ms: int = 300_000
+    hold_back_most_ms: int
     """How long after opensAt a sale opens at the latest, ready or not."""
-    refresh_ms: int = 5_000
+    refresh_ms: int
     """How old counts may get while the sale is running."""
-    idle_ms: int = 30_000
+    idle_ms: int
     """How old they may get at other times."""
 
 

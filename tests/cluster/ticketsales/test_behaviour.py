@@ -140,7 +140,7 @@ async def test_a_rehearsal_runs_to_the_last_step_and_sells_nothing(
     estate: Estate, shop: Shop, name: str
 ) -> None:
     with estate.operated():
-        await aside(estate.apply, manifest(name, lobby_s=-1, opens_s=2, closes_s=12, rehearsal=True))
+        await aside(estate.apply, manifest(name, lobby_s=-1, opens_s=2, closes_s=9, rehearsal=True))
         await aside(estate.until, name, "WindowOpen", reason="Open")
         buyer = shop.buyer(name)
         admission = await shop.admitted(buyer)
@@ -264,10 +264,10 @@ async def test_the_crowd_in_the_lobby_raises_the_floor_ahead_of_the_opening(
 async def test_above_the_floor_the_line_itself_scales(estate: Estate, name: str) -> None:
     with estate.operated():
         until = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
-        override = {"until": until, "reason": "a test", "floors": {"queue": 5}}
+        override = {"until": until, "reason": "a test", "floors": {"queue": 6}}
         await aside(estate.apply, manifest(name, **SOON, override=override))
-        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 5)
+        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 6)
         estate.plane.metrics.set(estate.namespace, "catraca_line_waiting_buyers", 120_000)
         await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 12)
         estate.plane.metrics.set(estate.namespace, "catraca_line_waiting_buyers", 0)
-        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 5)
+        await aside(eventually, lambda: estate.ready("queue"), lambda ready: ready == 6)

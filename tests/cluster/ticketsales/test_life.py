@@ -15,7 +15,7 @@ from tests.cluster.ticketsales.conftest import Shop, aside
 pytestmark = pytest.mark.timeout(240)
 LATENESS = "catraca_operator_lateness_seconds"
 # Long enough for pods and people on a busy machine; what is asserted is an order, or the services' clock.
-TIMES = {"lobby_s": 12.0, "opens_s": 22.0, "closes_s": 42.0}
+TIMES = {"lobby_s": 10.0, "opens_s": 20.0, "closes_s": 36.0}
 LEAD_S = 8.0
 SCALING = {
     "leadTime": "8s",
@@ -159,13 +159,12 @@ async def test_an_api_server_that_is_killed_is_waited_for(
     estate: Estate, plane: ControlPlane, shop: Shop, name: str
 ) -> None:
     with estate.operated() as operator:
-        await aside(estate.apply, manifest(name, lobby_s=4, opens_s=14, closes_s=24, scaling=SCALING))
+        await aside(estate.apply, manifest(name, lobby_s=4, opens_s=14, closes_s=19, scaling=SCALING))
         await aside(estate.until, name, "SpecValid")
-        plane.api.kill9()
-        async with asyncio.timeout(60):
-            while (await shop.organiser.sale(name)).phase != sales.SALE_PHASE_LOBBY:
-                await asyncio.sleep(0.1)
-        await aside(plane.revive, plane.api)
+        with plane.without(plane.api):
+            async with asyncio.timeout(60):
+                while (await shop.organiser.sale(name)).phase != sales.SALE_PHASE_LOBBY:
+                    await asyncio.sleep(0.1)
         await aside(estate.until, name, "WindowOpen", "False", reason="Lobby")
         await aside(estate.until, name, "WindowOpen", reason="Open")
         await aside(estate.until, name, "Prewarmed", "False", reason="FloorsRestored")
@@ -176,7 +175,7 @@ async def test_an_api_server_that_is_killed_is_waited_for(
 
 async def test_two_operators_write_as_one(estate: Estate, name: str) -> None:
     with estate.operated() as one, estate.operated() as other, Story(estate, name) as story:
-        await aside(estate.apply, manifest(name, lobby_s=10, opens_s=20, closes_s=26, scaling=SCALING))
+        await aside(estate.apply, manifest(name, lobby_s=6, opens_s=15, closes_s=19, scaling=SCALING))
         await aside(estate.until, name, "Prewarmed", "False", reason="FloorsRestored")
         assert story.floors["queue"][-4:] == [4, 6, 8, BASE]
         # No condition goes back and forth.

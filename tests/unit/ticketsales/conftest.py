@@ -13,7 +13,7 @@ from catraca_operator.status import Target
 from services.kit.manifest import spec_of
 
 LOBBY, OPENS, CLOSES = 900_000, 1_000_000, 2_000_000
-LIMITS = Limits()
+LIMITS = Limits(hold_back_ahead_ms=15_000, hold_back_most_ms=300_000, refresh_ms=5_000, idle_ms=30_000)
 
 
 def definition(kind: str = "Draw", **changes: Any) -> pb.SaleSpec:

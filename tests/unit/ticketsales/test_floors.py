@@ -124,11 +124,9 @@ def test_a_person_may_lower_a_floor_in_a_window() -> None:
     assert at(CLOSES - 1, one, present=3).value == 3
 
 
-def test_more_than_there_may_be_is_told_with_numbers() -> None:
-    made = at(OPENS, wish(), wish("other"), most=12)
-    assert made == Floor(12, 18, 2, 12)
-    assert made.limited
-    assert not at(OPENS, wish(), most=9).limited
+def test_a_floor_is_never_above_what_there_may_be() -> None:
+    assert at(OPENS, wish(), wish("other"), most=12) == Floor(12, 18, 2, 12)
+    assert at(OPENS, wish(), present=40, most=12).value == 12
 
 
 def test_two_operators_with_clocks_apart_never_undo_each_other() -> None:
