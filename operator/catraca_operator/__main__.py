@@ -80,7 +80,6 @@ async def main(settings: Settings) -> None:
                 standalone=True,
             )
     finally:
-        await watched.close()
         await channels.close()
 
 

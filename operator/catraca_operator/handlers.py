@@ -38,6 +38,11 @@ def registry(watched: Watched) -> kopf.OperatorRegistry:
     async def login(**of: Any) -> Any:
         return kopf.login_via_client(**of)
 
+    @kopf.on.cleanup(registry=made)
+    async def ended(**_: Any) -> None:
+        # kopf waits for every task that began while it ran; these would never end by themselves.
+        await watched.close()
+
     _sales(made, watched)
     _fleet(made, watched)
     return made

@@ -30,6 +30,7 @@ class Watched:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._make: Callable[[Body], Keeper] | None = None
         self._scaler: Scaler | None = None
+        self._closed = False
 
     def wire(self, make: Callable[[Body], Keeper], scaler: Scaler) -> None:
         """What makes a keeper, and what keeps the floors."""
@@ -57,6 +58,8 @@ class Watched:
 
     def begin(self) -> None:
         """Run what is known: from here on floors may be lowered, as every sale that wants one is known."""
+        if self._closed:
+            return
         if SCALER not in self._tasks and self._scaler is not None:
             run = self._scaler.run(functools.partial(self._progress.within, SCALER))
             self._tasks[SCALER] = asyncio.create_task(run)
@@ -87,7 +90,8 @@ class Watched:
                 keeper.wake()
 
     async def close(self) -> None:
-        """End every loop."""
+        """End every loop; none begins any more."""
+        self._closed = True
         tasks = list(self._tasks.values())
         self._tasks.clear()
         await stop(*tasks)
