@@ -24,7 +24,7 @@ def asked(api: Api) -> float:
 
 
 @pytest.mark.timeout(300)
-async def test_two_hundred_sales_at_once(estate: Estate, name: str, record_property: object) -> None:
+async def test_two_hundred_sales_at_once(estate: Estate, name: str) -> None:
     names = [f"{name}-{number}" for number in range(MANY)]
     with estate.operated(CATRACA_IDLE_S="30") as operator:
         began, before = time.monotonic(), asked(estate.api)
