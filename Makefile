@@ -52,6 +52,10 @@ rush: $(READY) ## Sell out a sale to simulated buyers and audit it (BUYERS=20000
 	  --replicas queue=$(REPLICAS),inventory=$(REPLICAS),checkout=$(REPLICAS),notifier=$(REPLICAS) \
 	  $(if $(ROLLING),--rolling-restart)
 
+.PHONY: cluster
+cluster: plane ## Run a Kubernetes control plane with the TicketSale CRD, to try things by hand
+	@$(BIN)/python -m tests.cluster.plane
+
 ##@ Verify
 
 .PHONY: check
@@ -64,8 +68,14 @@ check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests
 	$(BIN)/mypy
 	$(BIN)/pytest tests/unit tests/contract
 
+.PHONY: plane
+plane: $(READY) ## Build the control plane of the cluster tests into the user's cache (minutes, once)
+	@$(BIN)/python -m tests.cluster.plane.build
+
+# A control plane that cannot be built fails the cluster tests, and keeps no other test from running.
 .PHONY: test
 test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is passed on)
+	-@$(BIN)/python -m tests.cluster.plane.build
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: fuzz
@@ -74,6 +84,7 @@ fuzz: $(READY) ## Bad input made from the contract, on the whole system (MINUTES
 
 .PHONY: coverage
 coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes
+	-@$(BIN)/python -m tests.cluster.plane.build
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
@@ -96,15 +107,18 @@ format: $(READY) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: lock
-lock: $(READY) ## Recompile requirements/dev.txt from pyproject.toml
+lock: $(READY) ## Recompile requirements/*.txt from pyproject.toml
 	@uv=uv; \
 	if ! uv --version >/dev/null 2>&1; then \
 	  scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	  $(BIN)/python -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet uv; \
 	  uv="$$scratch/bin/uv"; \
 	fi; \
-	"$$uv" pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/dev.txt
+	for group in dev go; do \
+	  case $$group in dev) what="pyproject.toml --group dev";; *) what="--group pyproject.toml:$$group";; esac; \
+	  "$$uv" pip compile $$what --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/$$group.txt; \
+	done
 
 .PHONY: clean
 clean: ## Remove caches, reports and the local data; .venv stays

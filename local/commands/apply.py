@@ -14,7 +14,13 @@ from rich.console import Console
 from local.client import DEADLINE_S, Connection, Targets, answered, bearer
 from local.discovery import DEFAULT_DATA, RunningStack, find
 from services.kit.errors import Refusal
-from services.kit.manifest import ManifestInvalid, read_manifests, spec_of, spec_to_manifest
+from services.kit.manifest import (
+    ManifestInvalid,
+    read_manifests,
+    said_to_operator,
+    spec_of,
+    spec_to_manifest,
+)
 from services.kit.spec import DURATION, duration_ms
 
 Manifest = tuple[str, sales.SaleSpec]
@@ -39,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Define the sales. Returns 0, or 1 where a manifest is no sale or the stack refused it."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
-        manifests = [spec_of(manifest) for manifest in read_manifests(_text(arguments.file))]
+        read = read_manifests(_text(arguments.file))
+        manifests = [spec_of(manifest) for manifest in read]
     except ManifestInvalid as invalid:
         for problem in invalid.problems:
             console.print(f"{arguments.file}: {problem}")
@@ -50,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not manifests:
         console.print(f"{arguments.file}: there is no manifest in it")
         return 1
+    for (name, _), manifest in zip(manifests, read, strict=True):
+        for path in said_to_operator(manifest):
+            console.print(f"{name}: {path} has no effect on one machine, only in Kubernetes")
     if arguments.opens_in is not None:
         for _, spec in manifests:
             shift(spec, int(time.time() * 1000) + arguments.opens_in)

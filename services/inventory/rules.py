@@ -45,6 +45,7 @@ def definition_for_script(sale: sale_pb2.Sale) -> dict[str, Any]:
         "opens_ms": _ms(spec.window.opens_at),
         "closes_ms": _ms(spec.window.closes_at),
         "paused": spec.paused,
+        "rehearsal": spec.rehearsal,
         "concurrency": spec.line.concurrency,
         "turn_ms": _duration_ms(spec.line.turn_duration),
         "limit": spec.limits.per_buyer,

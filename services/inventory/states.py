@@ -17,6 +17,7 @@ class HoldState(StrEnum):
 _TAKING = frozenset(
     {
         "WRONG_PHASE",
+        "REHEARSAL",
         "TURN_EXPIRED",
         "ADMISSION_REQUIRED",
         "ALLOWANCE_EXCEEDED",

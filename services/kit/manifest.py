@@ -9,15 +9,17 @@ import yaml
 from catraca.sale.v1.sale_pb2 import SaleSpec
 
 from services.kit.schema import Problem, Schema
-from services.kit.spec import beyond_size, message_of, values_of
+from services.kit.spec import KUBERNETES_ONLY, beyond_size, message_of, values_of
 
 __all__ = [
     "ManifestInvalid",
     "Problem",
     "check_size",
+    "defaulted",
     "load_manifest",
     "manifest_of",
     "read_manifests",
+    "said_to_operator",
     "spec_of",
     "validate",
 ]
@@ -58,7 +60,7 @@ def validate(manifest: dict[str, Any]) -> list[Problem]:
         if manifest.get(field) != expected
     ]
     metadata = manifest.get("metadata")
-    if not isinstance(metadata, dict) or "name" not in metadata:
+    if not isinstance(metadata, dict) or metadata.get("name") is None:
         problems.append(Problem("metadata.name", "is required"))
         metadata = {}
     # Labels, annotations and the like are the API server's own business; the status is the operator's.
@@ -105,8 +107,18 @@ def spec_of(manifest: dict[str, Any]) -> tuple[str, SaleSpec]:
     if problems:
         raise ManifestInvalid(problems)
     spec = SaleSpec()
-    message_of(crd_schema().with_defaults(manifest)["spec"], spec)
+    message_of(defaulted(manifest), spec)
     return manifest["metadata"]["name"], spec
+
+
+def said_to_operator(manifest: dict[str, Any]) -> list[str]:
+    """The paths that a manifest sets and that have an effect in Kubernetes only."""
+    return [f"spec.{name}" for name in sorted(KUBERNETES_ONLY & manifest["spec"].keys())]
+
+
+def defaulted(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A valid manifest's `spec` with the schema's defaults, also what a SaleSpec does not carry."""
+    return cast("dict[str, Any]", crd_schema().with_defaults(manifest)["spec"])
 
 
 def spec_to_manifest(spec: SaleSpec) -> dict[str, Any]:

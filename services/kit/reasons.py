@@ -59,6 +59,7 @@ TABLE: Mapping[str, Row] = {
     "SECTION_NOT_FOUND": Row(Code.NOT_FOUND, "The sale has no such section."),
     "SALE_EXISTS": Row(Code.ALREADY_EXISTS, "Another sale has this id already."),
     "TICKET_TYPE_NOT_FOUND": Row(Code.NOT_FOUND, "The section has no such ticket type."),
+    "REHEARSAL": Row(Code.FAILED_PRECONDITION, "This sale is a rehearsal: nothing is sold."),
     # the line
     "NOT_IN_LINE": Row(Code.NOT_FOUND, "The buyer has no place in this line."),
     "NOT_CALLED_YET": Row(Code.FAILED_PRECONDITION, "The buyer was not called yet.", 2.0),

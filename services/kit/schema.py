@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,8 +14,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 
 RULES = "x-kubernetes-validations"
+# What a rule about a change names: the value before. There is none here, as when the API server creates.
+BEFORE = "oldSelf"
 LIST_KEYS = "x-kubernetes-list-map-keys"
 
+TIME_WANTED = "must be a time like 2026-11-20T10:00:00Z"
 TYPE_NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -38,7 +41,11 @@ class Problem:
 
 
 class Schema:
-    """One openAPIV3Schema of a CRD."""
+    """One openAPIV3Schema of a CRD.
+
+    It judges a value, not a change: rules about `oldSelf` are left to whoever knows what stands, which is
+    `SaleService.Define`. It judges them by the same words and more strictly, as it knows the time too.
+    """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
@@ -52,17 +59,29 @@ class Schema:
         return schema
 
     def with_defaults(self, value: Any) -> Any:
-        """A copy with the schema's defaults wherever a field is absent, or null."""
+        """A copy with the defaults for what is absent or null; a null without a default is taken away."""
         return _with_defaults(self._schema, copy.deepcopy(value))
 
     def problems(self, value: Any) -> list[Problem]:
         """Everything that is wrong, after defaulting, in the order of the value's fields."""
         value = self.with_defaults(value)
-        found = [problem for error in self._validator.iter_errors(value) for problem in _explain(error)]
+        errors = list(self._validator.iter_errors(value))
+        found = [problem for error in errors for problem in _explain(error)]
+        # Rules rely on these, so they are asked only where they are kept. The API server asks none at all
+        # as long as one of these is wrong anywhere; here everything is told at once.
+        blocking = {each.path for error in errors if error.validator in _BLOCKING for each in _explain(error)}
         found += _structure(self._schema, value, "")
-        # Rules may rely on what the schema says, so they are asked only where it is kept.
-        found += _broken_rules(self._schema, value, "", tuple(problem.path for problem in found))
+        wrong = _Wrong(frozenset(blocking), frozenset(problem.path for problem in found))
+        found += _broken_rules(self._schema, value, "", wrong)
         return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Paths of what the schema found: what keeps rules from being asked, and all of it."""
+
+    blocking: frozenset[str]
+    named: frozenset[str]
 
 
 def _with_defaults(schema: Mapping[str, Any], value: Any) -> Any:
@@ -70,6 +89,8 @@ def _with_defaults(schema: Mapping[str, Any], value: Any) -> Any:
         for name, field in schema.get("properties", {}).items():
             if value.get(name) is None and "default" in field:
                 value[name] = copy.deepcopy(field["default"])
+            elif name in value and value[name] is None:
+                del value[name]
             if name in value:
                 value[name] = _with_defaults(field, value[name])
     elif isinstance(value, list) and "items" in schema:
@@ -94,18 +115,23 @@ def _structure(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Pro
             if LIST_KEYS in schema and isinstance(item, dict):
                 key = [item.get(name) for name in schema[LIST_KEYS]]
                 if key in seen:
-                    yield Problem(f"{at}.{schema[LIST_KEYS][0]}", f"{key[0]!r} is given twice")
+                    yield Problem(at, f"{schema[LIST_KEYS][0]} {key[0]!r} is given twice")
                 seen.append(key)
 
 
-def _broken_rules(
-    schema: Mapping[str, Any], value: Any, path: str, wrong: Sequence[str]
-) -> Iterator[Problem]:
-    """The CEL rules of a value and of what is in it, except around what is wrong already."""
-    if not any(_within(other, path) for other in wrong):
+def _broken_rules(schema: Mapping[str, Any], value: Any, path: str, wrong: _Wrong) -> Iterator[Problem]:
+    """The CEL rules of a value and of what is in it."""
+    if not any(_within(other, path) for other in wrong.blocking):
         for rule in schema.get(RULES, ()):
-            if not _holds(rule["rule"], value):
-                yield Problem(_join(path, rule.get("fieldPath", "")), rule["message"])
+            if BEFORE in rule["rule"]:
+                continue
+            at = _join(path, rule.get("fieldPath", ""))
+            holds = _holds(rule["rule"], value)
+            if holds is None and not any(_within(other, path) for other in wrong.named):
+                # A rule that cannot be evaluated refuses; which field is to blame, nobody knows.
+                yield Problem(path, rule["message"])
+            elif holds is False and at not in wrong.named:
+                yield Problem(at, rule["message"])
     if isinstance(value, dict):
         for name, field in schema.get("properties", {}).items():
             if name in value:
@@ -119,12 +145,13 @@ def _within(path: str, outer: str) -> bool:
     return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}["))
 
 
-def _holds(rule: str, value: Any) -> bool:
+def _holds(rule: str, value: Any) -> bool | None:
+    """Whether a rule holds; None where it cannot be evaluated."""
     try:
         return bool(_program(rule).evaluate({"self": json_to_cel(value)}))
-    except CELEvalError:
-        # A rule that cannot be evaluated refuses, as the API server's does.
-        return False
+    except (CELEvalError, ValueError):
+        # CEL's whole numbers have 64 bits, which json_to_cel tells by a ValueError.
+        return None
 
 
 @cache
@@ -140,10 +167,12 @@ def _join(path: str, more: str) -> str:
 # ---- JSON Schema, in words for a person ----
 
 
-def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
-    # Where Python's `$` also matches before a line's end, the API server's matches at the very end alone.
-    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
-        yield ValidationError(f"{value!r} is not of the form {pattern}")
+def _pattern(_: Any, pattern: str, value: Any, schema: Any) -> Iterator[ValidationError]:
+    # Where Python's `$` also matches before a line's end, the API server's matches at the very end alone; and
+    # its classes, such as white space, are of ASCII.
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value, re.ASCII):
+        a_time = schema.get("format") == "date-time"
+        yield ValidationError(TIME_WANTED if a_time else f"{value!r} is not of the form {pattern}")
 
 
 def _minimum(_: Any, minimum: float, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -171,6 +200,8 @@ def _is_time(value: object) -> bool:
     return True
 
 
+# Whatever else is wrong lets the API server go on to the rules.
+_BLOCKING = frozenset({"type", "required", "enum", "format", "maxLength", "maxItems"})
 _KEYWORDS = {"pattern": _pattern, "minimum": _minimum, "maximum": _maximum}
 _Validator = validators.extend(Draft202012Validator, _KEYWORDS)  # type: ignore[no-untyped-call]
 _FORMATS = FormatChecker(formats=())
@@ -192,7 +223,7 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
         case "enum":
             yield Problem(path, f"must be one of {', '.join(limit)}")
         case "format":
-            yield Problem(path, "must be a time like 2026-11-20T10:00:00Z")
+            yield Problem(path, TIME_WANTED)
         case "minLength" | "minItems":
             yield Problem(path, "must not be empty" if limit == 1 else f"must have at least {limit}")
         case "maxLength":

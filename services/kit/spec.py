@@ -13,6 +13,8 @@ from services.kit.schema import Problem
 
 # A price of nothing is a price: where it is not given, the schema would miss it.
 ZERO_IS_A_VALUE = frozenset({"price"})
+# What a manifest says to the operator alone; a SaleSpec does not carry it, and no service asks for it.
+KUBERNETES_ONLY = frozenset({"openPolicy", "scaling", "override"})
 _UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _PART = re.compile(r"([0-9]+)(h|ms|m|s)")
 # A whole duration, as the schema has it too.
@@ -39,7 +41,14 @@ def values_of(message: Message) -> dict[str, Any]:
 
 
 def message_of(values: dict[str, Any], message: Message) -> None:
-    """Fill a message from a mapping that the schema has judged, defaults filled in."""
+    """Fill a message from a mapping that the schema has judged, defaults filled in.
+
+    Raises ValueError for a field that neither the message has nor `KUBERNETES_ONLY` names: what a schema
+    takes and nobody reads would be a wish that is dropped in silence.
+    """
+    unknown = values.keys() - {field.json_name for field in message.DESCRIPTOR.fields} - KUBERNETES_ONLY
+    if unknown:
+        raise ValueError(f"{message.DESCRIPTOR.name} has no {', '.join(sorted(unknown))}")
     for field in message.DESCRIPTOR.fields:
         value = values.get(field.json_name)
         if value is None:

@@ -37,6 +37,7 @@ def known() -> Known:
     """Every sample that a service shows, and the few of Prometheus' own."""
     for path in (ROOT / "services").glob("*/metrics.py"):
         importlib.import_module(f"services.{path.parent.name}.metrics")
+    importlib.import_module("catraca_operator.metrics")
     samples: dict[str, tuple[str, frozenset[str]]] = {
         "up": ("gauge", TARGET),
         "process_cpu_seconds_total": ("counter", TARGET),

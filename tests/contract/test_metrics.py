@@ -21,6 +21,8 @@ UNITS = (
     "orders",
     "place",
     "buyers_per_second",
+    "replicas",
+    "sales",
 )
 # What is counted in itself or is a fact: its name says it.
 PLAIN = {
@@ -37,8 +39,8 @@ PLAIN = {
 }
 # Each has as many values as the code or the contract has, but for `sale`, which metrics.bounded bounds.
 LABELS = {
-    "batcher", "call", "command", "durable", "method", "outcome", "phase", "provider", "reason", "sale",
-    "script", "state", "step", "store", "stream", "word",
+    "batcher", "boundary", "call", "command", "durable", "method", "outcome", "phase", "provider", "reason",
+    "sale", "script", "service", "state", "step", "store", "stream", "word",
 }  # fmt: skip
 
 
@@ -46,6 +48,7 @@ def families() -> list[Metric]:
     """Every family of ours."""
     for path in (ROOT / "services").glob("*/metrics.py"):
         importlib.import_module(f"services.{path.parent.name}.metrics")
+    importlib.import_module("catraca_operator.metrics")
     return [family for family in metrics.REGISTRY.collect() if family.name.startswith("catraca_")]
 
 

@@ -2,7 +2,7 @@
 --   where turn and window are judged for an order. The first answer, refusals too, is stored and repeated.
 -- KEYS: none
 -- ARGV: order_id, buyer, items, hold_id, place
--- Returns: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
+-- Returns: CLAIMED, WRONG_PHASE, REHEARSAL, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
 --   HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
 --   HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
 local function answer(claim)
@@ -19,7 +19,7 @@ end
 
 -- A hold that is HELD was within turn and limit when it was made; only the window is judged again.
 local function to_bind(cmd)
-  local refusal = rights.window_refusal()
+  local refusal = rights.taking_refusal()
   if refusal then return nil, refusal end
   local hold = view.hold(cmd.buyer, cmd.hold_id)
   if not hold then return nil, refuse('HOLD_NOT_FOUND') end

@@ -145,8 +145,11 @@ class Desk:
             return after
         raise Refusal("OVERLOADED", sale=sale_id)
 
-    async def get(self, sale_id: str) -> Sale:
-        """One sale with phase and counts; without counts where inventory cannot say."""
+    async def get(self, sale_id: str) -> tuple[Sale, int]:
+        """One sale with phase and counts, and the time of the store's clock, in ms, that the phase goes by.
+
+        Without counts where inventory cannot say.
+        """
         try:
             sale = _copy(self._known.get(sale_id))
         except Refusal:
@@ -156,7 +159,7 @@ class Desk:
         if counts is not None:
             sale.counts.CopyFrom(counts)
         sale.phase = rules.phase(sale, now_ms)
-        return sale
+        return sale, now_ms
 
     async def list(self, after: str, size: int, *, archived: bool) -> tuple[list[Sale], str]:
         """Up to `size` sales behind the id `after`, and the id to go on behind; empty at the end."""

@@ -33,7 +33,10 @@ class SaleServicer(SaleServiceServicer):
 
     async def GetSale(self, request: pb.GetSaleRequest, context: Any) -> pb.GetSaleResponse:
         """One sale as it stands."""
-        return pb.GetSaleResponse(sale=await self._desk.get(_label(request.sale)))
+        sale, now_ms = await self._desk.get(_label(request.sale))
+        answer = pb.GetSaleResponse(sale=sale)
+        answer.now.FromMilliseconds(now_ms)
+        return answer
 
     async def ListSales(self, request: pb.ListSalesRequest, context: Any) -> pb.ListSalesResponse:
         """Sales by id."""

@@ -31,6 +31,7 @@ def definition(**changes: Any) -> dict[str, Any]:
         "opens_ms": 0,
         "closes_ms": HOUR_MS,
         "paused": False,
+        "rehearsal": False,
         "concurrency": 0,
         "turn_ms": 300_000,
         "limit": 4,

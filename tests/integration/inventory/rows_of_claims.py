@@ -58,6 +58,15 @@ async def of_a_hold_after_the_turn(book: Book) -> Result:
     return await book.claim("ana", "order", hold_id="hold-0001")
 
 
+@row("claim", "REHEARSAL", rehearsal=True)
+async def an_order_in_a_rehearsal(book: Book) -> Result:
+    await called(book)
+    result = await book.claim("ana", "order", ("floor", 2), place=0)
+    # The turn stays what it was: only the last step is missing.
+    assert (await book.look("ana", 0))["promise"]["left"] == 4
+    return result
+
+
 @row("claim", "WRONG_PHASE", closes_ms=MINUTE_MS)
 async def after_closing(book: Book) -> Result:
     await called(book)

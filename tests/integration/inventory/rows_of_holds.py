@@ -25,6 +25,19 @@ async def hold_while_paused(book: Book) -> Result:
     return await book.hold("ana", "hold-0001", ("floor", 1), place=0)
 
 
+@row("hold", "REHEARSAL", rehearsal=True)
+async def a_hold_in_a_rehearsal(book: Book) -> Result:
+    await called(book)
+    result = await book.hold("ana", "hold-0001", ("floor", 1), place=0)
+    assert (await book.counts())["held"] == 0
+    return result
+
+
+@row("hold", "REHEARSAL", rehearsal=True, line=False)
+async def a_hold_in_a_rehearsal_without_a_line(book: Book) -> Result:
+    return await book.hold("ana", "hold-0001", ("floor", 1))
+
+
 @row("hold", "HELD")
 async def hold_again(book: Book) -> Result:
     await called(book)

@@ -264,13 +264,13 @@ async def test_only_a_closed_and_settled_sale_is_archived(office: "Office", sale
     office.orders.open, office.inventory.under_way = 0, True
     with refused("SALE_NOT_SETTLED"):
         await office.desk.archive(sale_id)
-    assert (await office.desk.get(sale_id)).phase == pb.SALE_PHASE_CLOSED
+    assert (await office.desk.get(sale_id))[0].phase == pb.SALE_PHASE_CLOSED
 
     office.inventory.under_way = False
     archived = await office.desk.archive(sale_id)
     assert archived.phase == pb.SALE_PHASE_ARCHIVED
     assert office.inventory.dropped == [sale_id]
-    assert (await office.desk.get(sale_id)).phase == pb.SALE_PHASE_ARCHIVED
+    assert (await office.desk.get(sale_id))[0].phase == pb.SALE_PHASE_ARCHIVED
     # Again, as after a crash, and nothing else any more.
     assert (await office.desk.archive(sale_id)).revision == archived.revision
     for change in (office.desk.define(sale_id, spec, 0), office.desk.pause(sale_id, True)):
@@ -281,10 +281,10 @@ async def test_only_a_closed_and_settled_sale_is_archived(office: "Office", sale
 async def test_a_sale_is_read_by_every_replica_at_once(offices: list["Office"], sale_id: str) -> None:
     here, there = offices
     sale, _ = await here.desk.define(sale_id, await here.spec(), 0)
-    read = await there.desk.get(sale_id)
+    read, _ = await there.desk.get(sale_id)
     assert not read.HasField("counts")
     there.inventory.loaded[sale_id] = sale.revision
-    read = await there.desk.get(sale_id)
+    read, _ = await there.desk.get(sale_id)
     assert read.counts.free == 100
     read.ClearField("counts")
     assert read == sale

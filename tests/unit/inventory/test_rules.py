@@ -177,6 +177,7 @@ def sale() -> sale_pb2.Sale:
     spec.holds.duration.FromMilliseconds(7)
     spec.orders.queue_max.FromMilliseconds(8)
     spec.paused = True
+    spec.rehearsal = True
     return made
 
 
@@ -187,6 +188,7 @@ def test_the_script_sees_what_the_ledger_goes_by() -> None:
         "opens_ms": 2,
         "closes_ms": 3,
         "paused": True,
+        "rehearsal": True,
         "concurrency": 9,
         "turn_ms": 4000,
         "limit": 5,

@@ -1,8 +1,9 @@
-"""Durations as text and back."""
+"""Durations as text and back, and what a message takes from a mapping."""
 
 import pytest
+from catraca.sale.v1.sale_pb2 import SaleSpec
 
-from services.kit.spec import DURATION, duration_ms, duration_text
+from services.kit.spec import DURATION, KUBERNETES_ONLY, duration_ms, duration_text, message_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,11 @@ def test_a_negative_duration_is_told_as_one() -> None:
 @pytest.mark.parametrize("text", ["", "5", "m", "5m1h", "1.5s", "-5s", "5m\n", "5 m"])
 def test_what_is_no_duration(text: str) -> None:
     assert DURATION.fullmatch(text) is None
+
+
+def test_what_a_message_leaves_out_is_listed() -> None:
+    spec = SaleSpec()
+    message_of({"title": "A", **{name: {"x": 1} for name in KUBERNETES_ONLY}}, spec)
+    assert spec == SaleSpec(title="A")
+    with pytest.raises(ValueError, match="SaleSpec has no surprise"):
+        message_of({"title": "A", "surprise": 1}, spec)

@@ -7,6 +7,7 @@ import pytest
 
 from local.cli import parser
 from local.commands.apply import differences, shift
+from local.discovery import NotRunning
 from services.kit.manifest import load_manifest
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -80,3 +81,12 @@ def test_what_differs_is_told_field_by_field() -> None:
         "spec.holds: nothing → {}",
     ]
     assert differences(before, before) == []
+
+
+def test_what_only_kubernetes_heeds_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotRunning):
+        run("-f", str(EXAMPLES / "stadium-final.yaml"), "--data", str(tmp_path))
+    assert capsys.readouterr().out.splitlines() == [
+        "stadium-final: spec.openPolicy has no effect on one machine, only in Kubernetes",
+        "stadium-final: spec.scaling has no effect on one machine, only in Kubernetes",
+    ]

@@ -10,6 +10,8 @@ from services.kit.errors import Refusal
 from services.kit.identity import Caller, set_caller
 from services.queue.sales.rpc import SaleServicer
 
+NOW_MS = 1_700_000_000_123
+
 
 class MemoryDesk:
     """Answers every call with the sale it was asked for, and remembers the calls."""
@@ -21,11 +23,14 @@ class MemoryDesk:
         self.calls.append((*arguments, options))
         return pb.Sale(sale=arguments[0]), True
 
-    async def get(self, *arguments: Any) -> pb.Sale:
+    async def get(self, *arguments: Any) -> tuple[pb.Sale, int]:
         self.calls.append(arguments)
-        return pb.Sale(sale=arguments[0])
+        return pb.Sale(sale=arguments[0]), NOW_MS
 
-    pause = archive = get
+    async def pause(self, *arguments: Any) -> pb.Sale:
+        return (await self.get(*arguments))[0]
+
+    archive = pause
 
     async def list(self, *arguments: Any, **options: Any) -> tuple[list[pb.Sale], str]:
         self.calls.append((*arguments, options))
@@ -110,3 +115,9 @@ async def test_a_page_has_a_size_when_none_is_asked_for(servicer: SaleServicer, 
     answer = await servicer.ListSales(pb.ListSalesRequest(page_token="a", include_archived=True), None)
     assert desk.calls == [("a", 100, {"archived": True})]
     assert answer.next_page_token == "show"
+
+
+async def test_a_reader_learns_the_clock_that_the_phase_goes_by(servicer: SaleServicer) -> None:
+    become("buyer")
+    answer = await servicer.GetSale(pb.GetSaleRequest(sale="show"), None)
+    assert answer.now.ToMilliseconds() == NOW_MS

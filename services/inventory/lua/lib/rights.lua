@@ -23,6 +23,11 @@ function rights.window_refusal()
   return refuse('WRONG_PHASE', detail)
 end
 
+-- A rehearsal has its line called and admitted, to the last step before something would be sold.
+function rights.taking_refusal()
+  return rights.window_refusal() or (view.def.rehearsal and refuse('REHEARSAL')) or nil
+end
+
 -- What was asked for, as text: the same id must ask for the same again.
 function rights.asked(items)
   local asked = ''
@@ -172,7 +177,7 @@ end
 
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
 function rights.to_take(buyer, place, items)
-  local refusal = rights.window_refusal()
+  local refusal = rights.taking_refusal()
   if refusal then return nil, 0, nil, refusal end
   local lines, quantity
   lines, quantity, refusal = lines_of(items)

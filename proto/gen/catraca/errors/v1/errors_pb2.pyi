@@ -75,6 +75,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ALREADY_EXISTS. Another sale has this id already (sales are never redefined into another one)."""
     REASON_TICKET_TYPE_NOT_FOUND: _Reason.ValueType  # 30
     """NOT_FOUND. The section has no such ticket type. Metadata: `section`, `ticket_type`."""
+    REASON_REHEARSAL: _Reason.ValueType  # 31
+    """FAILED_PRECONDITION. The sale is a rehearsal: its line runs, and every hold and order is refused."""
     REASON_NOT_IN_LINE: _Reason.ValueType  # 40
     """---- the line ----
 
@@ -233,6 +235,8 @@ REASON_SALE_EXISTS: Reason.ValueType  # 29
 """ALREADY_EXISTS. Another sale has this id already (sales are never redefined into another one)."""
 REASON_TICKET_TYPE_NOT_FOUND: Reason.ValueType  # 30
 """NOT_FOUND. The section has no such ticket type. Metadata: `section`, `ticket_type`."""
+REASON_REHEARSAL: Reason.ValueType  # 31
+"""FAILED_PRECONDITION. The sale is a rehearsal: its line runs, and every hold and order is refused."""
 REASON_NOT_IN_LINE: Reason.ValueType  # 40
 """---- the line ----
 

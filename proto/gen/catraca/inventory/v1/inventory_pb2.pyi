@@ -780,7 +780,7 @@ Global___Callee: _TypeAlias = Callee  # noqa: Y015
 class ClaimCommand(_message.Message):
     """promise (or a hold) → bound to an order until accepted_at + orders.queue_max. The only place where turn and
     window are judged for an order. In a sale without a line it promises what is free.
-    Words: CLAIMED, WRONG_PHASE, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
+    Words: CLAIMED, WRONG_PHASE, REHEARSAL, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
     HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
     HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
     """
@@ -822,8 +822,8 @@ Global___ClaimCommand: _TypeAlias = ClaimCommand  # noqa: Y015
 @_typing.final
 class HoldCommand(_message.Message):
     """FREE → HELD from the buyer's own promise, or from the claim of `order_id`.
-    Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, TURN_EXPIRED,
-    ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT,
+    Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, REHEARSAL,
+    TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT,
     SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_RELEASED,
     HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. An order whose claim was refused is answered with that refusal.
     """

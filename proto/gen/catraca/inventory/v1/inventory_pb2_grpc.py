@@ -70,7 +70,7 @@ class InventoryServiceServicer:
     def Hold(self, request, context):
         """Takes units for a while: FREE → HELD, all or nothing. Spends the caller's own promise; in a sale without
         a line, what is free. Sending a hold again answers its first result and the present state.
-        Errors: WRONG_PHASE, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
+        Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
         ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
         SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
         INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.

@@ -40,7 +40,7 @@ class InventoryServiceStub:
     Hold: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.HoldRequest, _inventory_pb2.HoldResponse]
     """Takes units for a while: FREE → HELD, all or nothing. Spends the caller's own promise; in a sale without
     a line, what is free. Sending a hold again answers its first result and the present state.
-    Errors: WRONG_PHASE, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
+    Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
     ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
     SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
     INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
@@ -66,7 +66,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Hold: _aio.UnaryUnaryMultiCallable[_inventory_pb2.HoldRequest, _inventory_pb2.HoldResponse]  # type: ignore[assignment]
     """Takes units for a while: FREE → HELD, all or nothing. Spends the caller's own promise; in a sale without
     a line, what is free. Sending a hold again answers its first result and the present state.
-    Errors: WRONG_PHASE, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
+    Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
     ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
     SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
     INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
@@ -95,7 +95,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.HoldResponse, _abc.Awaitable[_inventory_pb2.HoldResponse]]:
         """Takes units for a while: FREE → HELD, all or nothing. Spends the caller's own promise; in a sale without
         a line, what is free. Sending a hold again answers its first result and the present state.
-        Errors: WRONG_PHASE, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
+        Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
         ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
         SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
         INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.

@@ -193,16 +193,22 @@ class GetSaleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SALE_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sale(self) -> Global___Sale: ...
+    @_builtins.property
+    def now(self) -> _timestamp_pb2.Timestamp:
+        """The store's clock, by which the phase was judged."""
+
     def __init__(
         self,
         *,
         sale: Global___Sale | None = ...,
+        now: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "sale", b"sale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "sale", b"sale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,7 +425,7 @@ class SaleSpec(_message.Message):
     paused: _builtins.bool
     """Stops calling; running turns, orders and joins go on."""
     rehearsal: _builtins.bool
-    """Runs the whole schedule without selling."""
+    """Runs the whole schedule without selling: the line runs, and every hold and order is refused as REHEARSAL."""
     @_builtins.property
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Section]:
         """What is sold, in the organiser's order. Exactly one of `sections` and `seating_plan`."""
