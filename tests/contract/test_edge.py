@@ -64,7 +64,7 @@ def route_of(path: str) -> dict[str, Any] | None:
     """The first route that takes the path, as Envoy finds it."""
     for route in ROUTES:
         match = route["match"]
-        if "direct_response" in route:
+        if "headers" in match:
             # For what is no gRPC.
             continue
         if (
@@ -126,6 +126,13 @@ def test_heartbeats_come_well_before_a_silent_stream_is_ended(settings: type[Any
     ends = {route["route"]["idle_timeout"] for route in ROUTES if "idle_timeout" in route.get("route", {})}
     assert ends == {"60s"}
     assert slowest * 2 < 60
+
+
+def test_routes_name_clusters_that_there_are() -> None:
+    clusters = {cluster["name"] for cluster in CONFIG["static_resources"]["clusters"]}
+    named = {entry["route"]["cluster"] for entry in ROUTES if "route" in entry}
+    # Preflights that the cors filter does not answer go to nobody.
+    assert named - clusters == {"nobody"}
 
 
 def test_every_cluster_of_ours_is_asked_for_its_health_and_takes_replicas() -> None:

@@ -25,8 +25,34 @@ async def ask(edge: str, verb: str, headers: Mapping[str, str], body: bytes = b"
 @pytest.mark.parametrize("content_type", ["", "text/html", "application/json"])
 async def test_what_does_not_say_that_it_is_grpc_is_415(edge: str, content_type: str) -> None:
     headers = {"content-type": content_type} if content_type else {}
-    for verb in ("POST", "PUT", "GET"):
-        assert (await ask(edge, verb, headers, b"{}")).status == 415
+    assert (await ask(edge, "POST", headers, b"{}")).status == 415
+
+
+GRPC_WEB = {"content-type": "application/grpc-web+proto"}
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_what_is_not_a_post_is_no_method(edge: str, verb: str) -> None:
+    answer = answer_of(await ask(edge, verb, GRPC_WEB, bytes(5)))
+    assert (answer.status, answer.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN")
+    assert (await ask(edge, verb, {}, b"{}")).status == 405
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [{}, {"origin": "http://elsewhere.example"}, {"origin": "http://localhost:5173"}],
+    ids=["none", "elsewhere", "ours"],
+)
+async def test_a_preflight_that_is_none_reaches_nobody(edge: str, origin: Mapping[str, str]) -> None:
+    answer = answer_of(await ask(edge, "OPTIONS", {**GRPC_WEB, **origin}))
+    assert (answer.status, answer.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN")
+
+
+async def test_a_page_from_elsewhere_may_not_call(edge: str) -> None:
+    wanted = {"origin": "http://elsewhere.example", "access-control-request-method": "POST"}
+    reply = await ask(edge, "OPTIONS", wanted)
+    assert reply.status == 404
+    assert "access-control-allow-origin" not in reply.headers
 
 
 @pytest.mark.parametrize(
