@@ -23,7 +23,7 @@ from tests.fuzz.wire import LASTING, PATIENCE_S, Answer
 
 GRPC_WEB = "application/grpc-web+proto"
 MOST_READ = 256 * 1024
-# A stream that goes on is left after its first bytes.
+# A stream that goes on is left so long after its first bytes.
 STREAM_READ_S = 0.5
 STATUSES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -79,15 +79,18 @@ async def browse(shot: Shot, scene: Scene, address: str) -> Answer:
     method = methods()[shot.method]
     headers = {"content-type": GRPC_WEB, "x-grpc-web": "1", **dict(scene.callers[shot.caller])}
     body = b"".join(b"\0" + len(data).to_bytes(4, "big") + data for data in shot.requests(scene)[:1])
-    wait_s = STREAM_READ_S if method.name in LASTING else PATIENCE_S
-    reply = await send(address, "POST", method.path, headers, body, wait_s)
+    more_s = STREAM_READ_S if method.name in LASTING else PATIENCE_S
+    reply = await send(address, "POST", method.path, headers, body, more_s)
     return answer_of(reply)
 
 
 async def send(
-    address: str, verb: str, path: str, headers: Mapping[str, str], body: bytes, wait_s: float = PATIENCE_S
+    address: str, verb: str, path: str, headers: Mapping[str, str], body: bytes, more_s: float = PATIENCE_S
 ) -> Reply:
-    """Sends a request as it stands, on a connection of its own, and reads what comes back."""
+    """Sends a request as it stands, on a connection of its own, and reads what comes back.
+
+    It waits for the first bytes as long as for any answer, and for what follows them `more_s`.
+    """
     host, _, port = address.rpartition(":")
     lines = {"Host": "catraca", "Connection": "close", "Content-Length": str(len(body)), **headers}
     head = f"{verb} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -96,8 +99,10 @@ async def send(
     try:
         with contextlib.suppress(ConnectionError, TimeoutError):
             writer.write(head.encode("utf-8", "replace") + b"\r\n" + body)
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(PATIENCE_S) as waiting:
                 while len(data) < MOST_READ and (more := await reader.read(65_536)):
+                    if not data:
+                        waiting.reschedule(asyncio.get_running_loop().time() + more_s)
                     data += more
     finally:
         writer.close()
