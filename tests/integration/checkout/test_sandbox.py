@@ -111,7 +111,8 @@ async def test_a_killed_sandbox_has_its_ledger_and_sends_what_it_owes(
     await receiver.until(21)
     events = [provider.parse_webhook(headers, body, time.time()) for headers, body in receiver.calls]
     assert {event.session_id for event in events} == set(states)
-    assert sum(event.type is EventType.CAPTURED for event in events) == 1
+    # What was sent when it was killed may be sent again, as it could not note that it was.
+    assert len({event.session_id for event in events if event.type is EventType.CAPTURED}) == 1
 
 
 async def test_calls_may_be_repeated(sandbox: Sandbox, provider_of: ProviderOf) -> None:
