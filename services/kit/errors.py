@@ -51,6 +51,8 @@ class Refusal(Exception):
 EXCEPTIONS: Mapping[str, str] = {
     "builtins.TimeoutError": "DEADLINE",
     "builtins.ConnectionError": "UNAVAILABLE",
+    # A connection that ends while it is being made.
+    "builtins.EOFError": "UNAVAILABLE",
     # What a generated servicer raises for a method that nobody wrote.
     "builtins.NotImplementedError": "METHOD_UNKNOWN",
     "socket.gaierror": "UNAVAILABLE",
@@ -71,6 +73,9 @@ EXCEPTIONS: Mapping[str, str] = {
     "nats.errors.NoServersError": "UNAVAILABLE",
     "nats.errors.OutboundBufferLimitError": "OVERLOADED",
     "nats.js.errors.ServiceUnavailableError": "UNAVAILABLE",
+    # A server that is still reading its streams after a crash.
+    "nats.js.errors.ServerError": "UNAVAILABLE",
+    "services.kit.messages.ReadFailed": "UNAVAILABLE",
     "nats.js.errors.NoStreamResponseError": "UNAVAILABLE",
     "asyncpg.exceptions.PostgresConnectionError": "UNAVAILABLE",
     "asyncpg.exceptions.CannotConnectNowError": "UNAVAILABLE",
