@@ -87,12 +87,12 @@ class Fuzz:
         await self._state.__aexit__()
 
     def run(self, calls: int, with_seed: int) -> None:
-        """At least so many calls, in groups, and what they leave behind. Raises Finding."""
+        """So many calls, in groups, as far as those that were drawn reach; then the audit. Raises Finding."""
         drawn = iter(_drawn(calls, with_seed))
         enough = self.tally.total + calls
         try:
-            while self.tally.total < enough:
-                self._runner.run(self.group(list(islice(drawn, CALLS_PER_GROUP))))
+            while self.tally.total < enough and (group := list(islice(drawn, CALLS_PER_GROUP))):
+                self._runner.run(self.group(group))
             self._runner.run(self.end())
         except Finding as finding:
             raise Finding(f"seed {with_seed}:\n{finding}") from None
