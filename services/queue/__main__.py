@@ -70,7 +70,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     line = Line(store, ledger, Receipts(receipt_keys, seeds.salt), admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
-    pace = Pace(settings.lease_ttl_ms, settings.call_poll_ms / 1000, settings.call_batch)
+    pace = Pace(
+        settings.lease_ttl_ms,
+        poll_s=settings.call_poll_ms / 1000,
+        batch=settings.call_batch,
+        breath_s=settings.call_breath_ms / 1000,
+    )
     replica = secrets.token_hex(8)
 
     def leader_of(sale: str) -> Leader:

@@ -153,12 +153,13 @@ def _profile(series: Report) -> str:
         return (
             f"<h3>Profile of {escape(profile['service'])}</h3><p class=bad>{escape(profile['problem'])}</p>"
         )
+    file = profile["file"]
     rows = "".join(
         _row([function, f"{own:.1%}", f"{whole:.1%}"]) for function, own, whole in profile["functions"]
     )
     return (
         f"<h3>Profile of {escape(profile['service'])}, the busiest service, at the knee</h3>"
-        f'<p>{profile["samples"]} samples; <a href="{profile["file"]}">{profile["file"]}</a> '
+        f'<p>{profile["samples"]} samples that found it at work; <a href="{file}">{file}</a> '
         "opens in speedscope.</p>"
         f"<table>{_head(('function', 'own', 'with callees'))}{rows}</table>"
     )

@@ -1,6 +1,12 @@
-"""Samples a running service with py-spy: where its time goes, by function."""
+"""Samples a running service with py-spy: where its CPU goes, by function.
+
+Whether a thread waits in the kernel only its native frames tell: to Python's eyes the event loop is at work
+all the time. So stacks are taken with native frames, those that end in a wait are left out, and the others
+count for the Python function that they are in.
+"""
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +16,12 @@ from typing import Any
 RATE_HZ = 100
 PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 SHOWN = 25
+# What a thread is in while it has nothing to do; a sample there is no use of CPU.
+WAITS = ("epoll_wait", "epoll_pwait", "poll", "ppoll", "select", "pselect", "nanosleep", "clock_nanosleep")
+WAITS_FOR_ANOTHER = ("pthread_cond_", "sem_", "futex", "__futex", "do_futex", "syscall (libc")
+# Threads of gRPC's own that no Python function began.
+OTHER = "threads without Python"
+_PYTHON = re.compile(r"\((?:.*\.py|<[^<>]+>):\d+\)$")
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,7 @@ class Profile:
     file: str = ""
     """Folded stacks, as speedscope.app and flamegraph.pl read them."""
     samples: int = 0
+    """How many found a thread at work."""
     functions: tuple[tuple[str, float, float], ...] = ()
     """Function, the share of samples in itself, and in what it calls too; largest own share first."""
     problem: str = ""
@@ -34,7 +47,7 @@ async def sample(service: str, pid: int, seconds: float, target: Path) -> Profil
     spy = Path(sys.executable).with_name("py-spy")
     process = await asyncio.create_subprocess_exec(
         *(str(spy), "record", "--pid", str(pid), "--duration", str(max(round(seconds), 1))),
-        *("--rate", str(RATE_HZ), "--format", "raw", "--output", str(target)),
+        *("--native", "--rate", str(RATE_HZ), "--format", "raw", "--output", str(target)),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -51,27 +64,33 @@ async def sample(service: str, pid: int, seconds: float, target: Path) -> Profil
 
 
 def read(folded: str) -> tuple[int, list[tuple[str, float, float]]]:
-    """How many samples, and each function's share of them: alone, and with what it calls."""
+    """How many samples found a thread at work, and each function's share: alone, and with what it calls."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     total = 0
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = [_function(frame) for frame in stack.split(";") if not frame.startswith("process ")]
-        if not frames:
+        frames = stack.split(";")
+        if _waits(frames[-1]):
             continue
+        functions = [_function(frame) for frame in frames if _PYTHON.search(frame)] or [OTHER]
         total += int(count)
-        own[frames[-1]] += int(count)
-        for frame in set(frames):
-            whole[frame] += int(count)
+        own[functions[-1]] += int(count)
+        for function in set(functions):
+            whole[function] += int(count)
     shares = [(name, own[name] / total, count / total) for name, count in whole.items()]
     return total, sorted(shares, key=lambda share: (-share[1], -share[2]))
 
 
+def _waits(frame: str) -> bool:
+    """Whether a thread in this innermost frame waits for somebody."""
+    name = frame.partition(" (")[0]
+    return name in WAITS or frame.startswith(WAITS_FOR_ANOTHER)
+
+
 def _function(frame: str) -> str:
     """`verify (identity.py:134)` without the line, so that a function is one row."""
-    name, _, place = frame.rpartition(" (")
-    return f"{name} ({place.rpartition(':')[0]})" if name and ":" in place else frame
+    return f"{frame.rpartition(':')[0]})"
 
 
 def _why(said: str) -> str:

@@ -59,6 +59,9 @@ def _lines(series: Report) -> list[str]:
         )
     if profile and profile["problem"]:
         lines.append(f"  profile of {profile['service']}: {profile['problem']}")
+    elif profile:
+        first = ", ".join(f"{own:.0%} {function}" for function, own, _ in profile["functions"][:3])
+        lines.append(f"  at the knee {profile['service']} is busiest: {first}")
     for name, count in refusals([*series["steps"], *confirmed]).items():
         lines.append(f"  refused: {name} × {count}")
     lines.append(f"  audit of {series['audit']['sale']}: {'ok' if series['audit']['ok'] else 'VIOLATED'}")

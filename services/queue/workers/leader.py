@@ -25,7 +25,7 @@ TREE_STEP = 4000
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
 LOBBY_S = 1.0
-# However fast stock changes, the ledger is asked no more often.
+# Between two CALLs while there are more to call: others on this event loop have their turn.
 BREATH_S = 0.01
 BACKOFF_S = (0.1, 2.0)
 
@@ -37,11 +37,15 @@ SecretsOf = Callable[[str], Awaitable[DrawSecrets]]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a leader goes about it: the lease, seconds between looks, callees of one CALL at most."""
+    """How a leader goes about it."""
 
     lease_ttl_ms: int
     poll_s: float
+    """Seconds between two looks at most, while the line is open."""
     batch: int
+    """Callees of one CALL at most."""
+    breath_s: float
+    """Seconds between two looks at least, however fast the stock changes."""
 
 
 class Leader:
@@ -86,9 +90,10 @@ class Leader:
         try:
             while True:
                 pause_s = await self._guarded_step()
-                await asyncio.sleep(BREATH_S)
+                breath_s = self._pace.breath_s if pause_s > 0 else BREATH_S
+                await asyncio.sleep(min(breath_s, max(pause_s, BREATH_S)))
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, pause_s - BREATH_S)):
+                    async with asyncio.timeout(max(0.0, pause_s - breath_s)):
                         await self._woken.wait()
                 if pause_s > 0 or self._woken.is_set():
                     self._state = None

@@ -66,7 +66,7 @@ class Sale:
             self.ledger,
             lambda _sale: Definition(self.spec, self.revision),
             secrets,
-            Pace(ttl_ms, 0.02, batch),
+            Pace(ttl_ms, poll_s=0.02, batch=batch, breath_s=0.0),
         )
         self.tasks.append(asyncio.create_task(leader.run()))
         return leader

@@ -62,3 +62,23 @@ def test_samples_are_added_up_by_function_whatever_its_line() -> None:
 
 def test_a_function_that_calls_itself_counts_once() -> None:
     assert read("f (a.py:1);f (a.py:2) 4") == (4, [("f (a.py)", 1.0, 1.0)])
+
+
+def test_a_thread_that_waits_uses_nothing_and_native_code_counts_for_its_caller() -> None:
+    folded = "\n".join(
+        [
+            "run (loop.py:9);uv_run (core.c:10);epoll_pwait (libc.so.6) 70",
+            "run (threading.py:9);0x7f00 (grpc/cygrpc.so);pthread_cond_timedwait (libc.so.6) 20",
+            "run (loop.py:9);read (<frozen codecs>:2);0x7f00 (grpc/cygrpc.so);sendmsg (libc.so.6) 3",
+            "run (loop.py:9);uv_run (core.c:10) 6",
+            "0x7f00 (grpc/cygrpc.so) 1",
+        ]
+    )
+    assert read(folded) == (
+        10,
+        [
+            ("run (loop.py)", 0.6, 0.9),
+            ("read (<frozen codecs>)", 0.3, 0.3),
+            ("threads without Python", 0.1, 0.1),
+        ],
+    )
