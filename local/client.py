@@ -138,6 +138,12 @@ class Buyer:
         request = queue.JoinRequest(sale=self.sale)
         return (await answered(self.at.queue.Join(request, metadata=self.metadata, timeout=DEADLINE_S))).place
 
+    async def receipt(self) -> queue.GetReceiptResponse:
+        """The buyer's receipt, and once there is a draw the path to its root."""
+        request = queue.GetReceiptRequest(sale=self.sale)
+        call = self.at.queue.GetReceipt(request, metadata=self.metadata, timeout=DEADLINE_S)
+        return await answered(call)
+
     async def place(self) -> queue.Place:
         """Where the buyer stands."""
         request = queue.GetPlaceRequest(sale=self.sale)

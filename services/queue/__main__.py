@@ -32,6 +32,7 @@ from services.queue.sales.rpc import SaleServicer
 from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
 from services.queue.store import LineStore
+from services.queue.trees import Trees
 from services.queue.unary import Unary
 from services.queue.workers.leader import Leader, Pace
 from services.queue.workers.loader import EpochCache, Loader
@@ -67,7 +68,9 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     cache = EpochCache(epochs)
     store = LineStore(redis, cache, settings.rejoin_pause_s)
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
-    line = Line(store, ledger, Receipts(receipt_keys, seeds.salt), admission_keys, definitions.active)
+    trees = Trees(store, seeds.salt, cache.last)
+    receipts = Receipts(receipt_keys, seeds.salt)
+    line = Line(store, ledger, receipts, trees, admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
     pace = Pace(
@@ -79,10 +82,10 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     replica = secrets.token_hex(8)
 
     def leader_of(sale: str) -> Leader:
-        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, pace)
+        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, pace)
 
     def forget(sale: str) -> None:
-        for part in (line, unary, ledger, seeds):
+        for part in (line, unary, ledger, seeds, trees):
             part.forget(sale)
 
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)

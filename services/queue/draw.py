@@ -1,5 +1,7 @@
 """The draw, as anyone can repeat it: commitment, Merkle root over the cohort, key, permutation of places.
 
+docs/draw.md says the same for those who check, with vectors; local/draw_verifier.py follows that page alone.
+
 Byte encoding. Integers are unsigned and big-endian; `u64` is 8 bytes, `u8` is one; `‖` joins bytes.
 
 - seed: 32 random bytes, made when the sale is defined. commitment = SHA-256(seed), published at once.
@@ -23,7 +25,7 @@ that a place costs a dozen additions, and a million buyers learn theirs in about
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 ROUNDS = 12
 BUYER_BYTES = 16
@@ -53,41 +55,78 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def _above(nodes: Sequence[bytes]) -> list[bytes]:
+    """The next level: pairs are hashed together, and who is left alone goes up as it is."""
+    above = [_node(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=False)]
+    if len(nodes) % 2:
+        above.append(nodes[-1])
+    return above
+
+
+def _top(nodes: Sequence[bytes]) -> bytes:
+    while len(nodes) > 1:
+        nodes = _above(nodes)
+    return nodes[0]
+
+
+def _path(position: int, nodes: Sequence[bytes]) -> list[bytes]:
+    """The siblings on the way up from a node, as far as there are any."""
+    path = []
+    while len(nodes) > 1:
+        sibling = position ^ 1
+        if sibling < len(nodes):
+            path.append(nodes[sibling])
+        nodes, position = _above(nodes), position // 2
+    return path
+
+
 class Tree:
     """The cohort's Merkle tree, grown leaf by leaf so that at opening only the last joins are left to add.
 
-    Only the roots of the perfect subtrees are kept, at most one per bit of `size`.
+    Of whole blocks of `BLOCK` leaves the roots alone are kept: 32 kB for a million buyers. A path is made
+    from them and the members of one block.
     """
+
+    BLOCK = 1024
 
     def __init__(self) -> None:
         """An empty tree."""
         self.size = 0
-        self._peaks: list[bytes] = []
+        self._blocks: list[bytes] = []
+        self._open: list[bytes] = []
 
     def extend(self, salt: bytes, buyers: Iterable[bytes]) -> None:
         """Appends buyers by their internal ids (16 bytes each), in index order."""
-        sha256 = hashlib.sha256
-        peaks = self._peaks
-        size = self.size
         for buyer in buyers:
-            salted = sha256(salt + buyer).digest()
-            digest = sha256(b"\x00" + size.to_bytes(8, "big") + salted).digest()
-            size += 1
-            carry = size
-            while not carry & 1:
-                digest = sha256(b"\x01" + peaks.pop() + digest).digest()
-                carry >>= 1
-            peaks.append(digest)
-        self.size = size
+            self._open.append(leaf(self.size, salted_id(salt, buyer)))
+            self.size += 1
+            if len(self._open) == self.BLOCK:
+                self._blocks.append(_top(self._open))
+                self._open = []
 
     def root(self) -> bytes:
         """The root over all leaves so far."""
-        if not self._peaks:
-            return hashlib.sha256(b"").digest()
-        root = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            root = _node(peak, root)
-        return root
+        tops = self._tops()
+        return _top(tops) if tops else hashlib.sha256(b"").digest()
+
+    def path(self, salt: bytes, index: int, block: Sequence[bytes]) -> list[bytes]:
+        """The path from an index to the root; `block` are the buyers from index − index mod BLOCK on.
+
+        Raises ValueError for an index outside the tree, or a block that is not the one the tree has.
+        """
+        if not 0 <= index < self.size:
+            raise ValueError("the index is outside the tree")
+        number, position = divmod(index, self.BLOCK)
+        first = number * self.BLOCK
+        leaves = [leaf(first + at, salted_id(salt, buyer)) for at, buyer in enumerate(block)]
+        tops = self._tops()
+        if not leaves or _top(leaves) != tops[number]:
+            raise ValueError("the block is not the tree's")
+        return _path(position, leaves) + _path(number, tops)
+
+    def _tops(self) -> list[bytes]:
+        """The roots of all blocks, the open one's too."""
+        return [*self._blocks, _top(self._open)] if self._open else self._blocks
 
 
 def merkle_root(salt: bytes, buyers: Iterable[bytes]) -> bytes:

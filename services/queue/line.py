@@ -17,6 +17,7 @@ from services.queue.ledger import Ledger
 from services.queue.receipts import Receipts
 from services.queue.states import Entry, Phase, PlaceState, PlaceView, Standing, Turn
 from services.queue.store import LineStore, wrong_phase
+from services.queue.trees import Trees
 
 # Reads and leaves of one script run: a run stays below five milliseconds of Redis.
 BUYERS_PER_RUN = 1000
@@ -51,6 +52,7 @@ class Line:
         store: LineStore,
         ledger: Ledger,
         receipts: Receipts,
+        trees: Trees,
         admission_keys: Ring,
         definition_of: Callable[[str], Definition],
     ) -> None:
@@ -58,6 +60,7 @@ class Line:
         self._store = store
         self._ledger = ledger
         self._receipts = receipts
+        self._trees = trees
         self._admission_keys = admission_keys
         self._definition_of = definition_of
         self._drawn: dict[str, tuple[bytes, Permutation | None]] = {}
@@ -67,7 +70,7 @@ class Line:
 
         Who left and comes back too soon is refused alone, as JOIN_LIMIT.
         """
-        self._definition_of(sale)
+        definition = self._definition_of(sale)
         entries, standing = await self._store.join(sale, buyers)
         views = await self._views(sale, buyers, entries, standing)
         for position, entry in enumerate(entries):
@@ -79,7 +82,24 @@ class Line:
             for buyer, view in zip(buyers, views, strict=True)
             if isinstance(view, PlaceView)
         ]
-        return Joins(views, standing, await self._receipts.sign(sale, joined, standing.now_ms))
+        return Joins(views, standing, await self._receipts.sign(definition.sale, joined, standing.now_ms))
+
+    async def receipt(
+        self, sale: str, buyer: bytes, entry: Entry, standing: Standing
+    ) -> tuple[queue_pb2.Receipt | None, queue_pb2.InclusionProof | None]:
+        """A join's receipt signed anew, None where receipts are off, and its proof, None outside the draw.
+
+        `standing` is the one that the entry was read at.
+        """
+        definition = self._definition_of(sale)
+        receipt = await self._receipts.sign(definition.sale, [(buyer, entry.index)], standing.now_ms)
+        if not standing.drawn or standing.cohort is None or entry.index >= standing.cohort:
+            return receipt, None
+        return receipt, await self._trees.proof(sale, standing.cohort, entry.index)
+
+    async def last(self, sale: str, cohort: int) -> queue_pb2.InclusionProof | None:
+        """The proof of a drawn cohort's last index, which fixes its size; None for an empty one."""
+        return await self._trees.last(sale, cohort) if cohort else None
 
     async def _renewed(
         self, sale: str, buyers: Sequence[bytes], views: list[View], standing: Standing

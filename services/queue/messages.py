@@ -55,15 +55,20 @@ def standing_message(standing: Standing) -> queue_pb2.SaleStanding:
     return message
 
 
-def draw_message(facts: DrawFacts) -> queue_pb2.Draw:
-    """What is published of a draw."""
+def draw_message(facts: DrawFacts, beacon_source: str) -> queue_pb2.Draw:
+    """What is published of a draw; `beacon_source` is the beacon that the sale's definition names."""
     message = queue_pb2.Draw(
         commitment=facts.commitment,
         cohort=facts.cohort or 0,
         root=facts.root,
         beacon=facts.beacon,
         seed=facts.seed,
+        beacon_source=beacon_source,
     )
     if facts.cohort is not None:
         fill_time(message.frozen_at, facts.frozen_ms)
+    if facts.root:
+        fill_time(message.root_at, facts.root_ms)
+    if facts.beacon_round:
+        message.beacon_round.ParseFromString(facts.beacon_round)
     return message

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from catraca.queue.v1 import queue_pb2
+from catraca.sale.v1.sale_pb2 import Sale
 
 from services.kit.signing import SigningKeys
 from services.queue.draw import salted_id
@@ -19,13 +20,18 @@ class Receipts:
         self._salt_of = salt_of
 
     async def sign(
-        self, sale: str, joined: Sequence[tuple[bytes, int]], at_ms: int
+        self, sale: Sale, joined: Sequence[tuple[bytes, int]], at_ms: int
     ) -> queue_pb2.Receipt | None:
-        """The receipt of (buyer, index) in the batch's order."""
+        """The receipt of (buyer, index) in the batch's order, naming the draw that they are in."""
         if self._keys is None or not joined:
             return None
-        salt = await self._salt_of(sale)
-        body = queue_pb2.ReceiptBody(sale=sale, signed_at_ms=at_ms)
+        salt = await self._salt_of(sale.sale)
+        body = queue_pb2.ReceiptBody(
+            sale=sale.sale,
+            signed_at_ms=at_ms,
+            draw_commitment=sale.draw_commitment,
+            beacon=sale.spec.line.beacon,
+        )
         add = body.entries.add
         for buyer, index in joined:
             add(salted_buyer=salted_id(salt, buyer), index=index)

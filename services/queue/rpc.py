@@ -95,7 +95,22 @@ class QueueServicer(ManyMethods):
         caller(context).need("buyer", "bff", "organiser", "staff", "service")
         definition = await self._with_line(request.sale)
         facts = await self._store.facts(request.sale, definition.sale.draw_commitment)
-        return queue_pb2.GetDrawResponse(draw=draw_message(facts))
+        draw = draw_message(facts, definition.sale.spec.line.beacon)
+        if facts.seed and facts.cohort is not None:
+            last = await self._line.last(request.sale, facts.cohort)
+            if last is not None:
+                draw.last.CopyFrom(last)
+        return queue_pb2.GetDrawResponse(draw=draw)
+
+    async def GetReceipt(
+        self, request: queue_pb2.GetReceiptRequest, context: Context
+    ) -> queue_pb2.GetReceiptResponse:
+        """Reads the caller's receipt anew, with the path to the draw's root."""
+        who = buyer_of(context)
+        buyer = who.raw_in((await self._with_line(request.sale)).sale)
+        seen = await self._unary.read(request.sale, buyer)
+        receipt, proof = await self._line.receipt(request.sale, buyer, seen.view.entry, seen.standing)
+        return queue_pb2.GetReceiptResponse(receipt=receipt, proof=proof)
 
     async def GetReceiptKeys(
         self, request: queue_pb2.GetReceiptKeysRequest, context: Context

@@ -48,6 +48,7 @@ def script_definition(sale: sale_pb2.Sale) -> dict[str, object]:
         "opens_ms": window.opens_at.ToMilliseconds(),
         "closes_ms": window.closes_at.ToMilliseconds(),
         "paused": spec.paused,
+        "commitment": sale.draw_commitment,
     }
 
 

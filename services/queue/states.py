@@ -121,5 +121,8 @@ class DrawFacts:
     cohort: int | None
     frozen_ms: int
     root: str
+    root_ms: int
     beacon: str
+    beacon_round: bytes
+    """A serialized catraca.queue.v1.BeaconRound; empty without a beacon, or before the draw."""
     seed: str

@@ -166,8 +166,23 @@ class LineStore:
         records = raw(result["records"])
         return [records[at : at + BUYER_BYTES] for at in range(0, len(records), RECORD_BYTES)]
 
+    async def root(self, sale: str, *, cohort: int, root: bytes) -> tuple[bytes, int]:
+        """Publishes the root before the draw; answers the first one, and when that was, in milliseconds."""
+        (result,) = await self.run(sale, {"op": "root", "cohort": cohort, "root": root.hex()})
+        if result["word"] != "ROOTED":
+            raise RuntimeError(f"the root of {sale} was answered {result['word']}")
+        return bytes.fromhex(result["root"]), int(result["root_ms"])
+
     async def draw(
-        self, sale: str, *, cohort: int, root: bytes, key: bytes, seed: bytes, beacon: bytes
+        self,
+        sale: str,
+        *,
+        cohort: int,
+        root: bytes,
+        key: bytes,
+        seed: bytes,
+        beacon: bytes = b"",
+        beacon_round: bytes = b"",
     ) -> None:
         """Stores what the draw came to; the first one stays."""
         command = {
@@ -177,6 +192,7 @@ class LineStore:
             "draw_key": key,
             "seed": seed.hex(),
             "beacon": beacon.hex(),
+            "beacon_round": beacon_round,
         }
         (result,) = await self.run(sale, command)
         if result["word"] != "DRAWN":
@@ -186,7 +202,14 @@ class LineStore:
         """What is published of the draw. Raises NO_LINE."""
         (found,) = await self.run(sale, {"op": "facts"})
         return DrawFacts(
-            commitment, found.get("cohort"), found["frozen_ms"], found["root"], found["beacon"], found["seed"]
+            commitment=commitment,
+            cohort=found.get("cohort"),
+            frozen_ms=found["frozen_ms"],
+            root=found["root"],
+            root_ms=found["root_ms"],
+            beacon=found["beacon"],
+            beacon_round=raw(found["beacon_round"]),
+            seed=found["seed"],
         )
 
     async def sequence(self, sale: str) -> int:

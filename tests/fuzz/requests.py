@@ -139,6 +139,7 @@ RIGHT: Mapping[str, Right] = {
     "QueueService.Enter": _buyers(lambda s: queue.EnterRequest(sale=OPEN)),
     "QueueService.Leave": _buyers(lambda s: queue.LeaveRequest(sale=LOBBY)),
     "QueueService.GetDraw": _anyones(lambda s: queue.GetDrawRequest(sale=OPEN)),
+    "QueueService.GetReceipt": _buyers(lambda s: queue.GetReceiptRequest(sale=OPEN)),
     "QueueService.GetReceiptKeys": Right("nobody", lambda s: queue.GetReceiptKeysRequest(), frozenset()),
     "QueueService.WatchSale": _anyones(lambda s: queue.WatchSaleRequest(sale=OPEN)),
     "QueueService.JoinMany": _bffs(

@@ -10,6 +10,6 @@ redis.call('SET', keys.def, cmsgpack.pack(cmd.definition))
 line.def = cmd.definition
 line.revision = cmd.revision
 put(line, 'revision', cmd.revision)
-change(line, {act = 'DEFINED', cohort = cmd.revision})
+change(line, {act = 'DEFINED', cohort = cmd.revision, commitment = cmd.definition.commitment})
 freeze_if_due(line)
 return {word = 'DEFINED', revision = line.revision}

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
-from services.kit.errors import Refusal, refusal_for
+from services.kit.errors import refusal_for
 from services.kit.logs import get_logger
 from services.queue import rules
-from services.queue.draw import Permutation, Tree, draw_key
+from services.queue.draw import Permutation, draw_key
 from services.queue.ledger import Callee, Ledger, LedgerState
 from services.queue.seeds import DrawSecrets
 from services.queue.states import Phase, Standing
 from services.queue.store import Callees, LineStore
+from services.queue.trees import Trees
 
-# Members read and hashed at once: a few milliseconds of the event loop.
-TREE_STEP = 4000
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
 LOBBY_S = 1.0
@@ -59,6 +58,7 @@ class Leader:
         ledger: Ledger,
         definition_of: Callable[[str], Definition],
         secrets_of: SecretsOf,
+        trees: Trees,
         pace: Pace,
     ) -> None:
         """`token` names this replica in the lease; no other may have it."""
@@ -68,9 +68,9 @@ class Leader:
         self._ledger = ledger
         self._definition_of = definition_of
         self._secrets_of = secrets_of
+        self._trees = trees
         self._pace = pace
         self._woken = asyncio.Event()
-        self._tree = Tree()
         self._permutation: Permutation | None = None
         self._bucket = rules.Bucket(0.0)
         # The ledger as last seen; None when it may have changed.
@@ -131,8 +131,9 @@ class Leader:
             return min(IDLE_S, (standing.lobby_opens_ms - standing.now_ms) / 1000)
         if standing.phase is Phase.CLOSED:
             return IDLE_S
-        await self._grow_tree(standing)
         if standing.cohort is None:
+            # Whoever joined is hashed by now, so that at opening only the last ones are left.
+            await self._trees.grown(self._sale, standing.joined)
             # At the very millisecond: the first look after it freezes the cohort.
             return min(LOBBY_S, self._lease_s / 3, (standing.opens_ms - standing.now_ms) / 1000)
         if not standing.drawn:
@@ -142,22 +143,9 @@ class Leader:
         await self._tell(standing, fence)
         return 0.0 if more else min(self._pace.poll_s, self._lease_s / 3)
 
-    async def _grow_tree(self, standing: Standing) -> None:
-        """Hashes whoever joined, so that at opening only the last ones are left."""
-        if standing.drawn:
-            return
-        upto = standing.joined if standing.cohort is None else standing.cohort
-        salt = (await self._secrets_of(self._sale)).salt
-        while self._tree.size < upto:
-            most = min(TREE_STEP, upto - self._tree.size)
-            members = await self._store.members(self._sale, self._tree.size, most)
-            if not members:
-                raise Refusal("SALE_NOT_LOADED")
-            self._tree.extend(salt, members)
-
     async def _draw(self, cohort: int) -> None:
+        root = (await self._trees.grown(self._sale, cohort)).root()
         seed = (await self._secrets_of(self._sale)).seed
-        root = self._tree.root()
         key = draw_key(seed, root)
         await self._store.draw(self._sale, cohort=cohort, root=root, key=key, seed=seed, beacon=b"")
         log.info("drawn", sale=self._sale, cohort=cohort, root=root.hex())

@@ -37,6 +37,9 @@ def fill_change(message: events_pb2.QueueChange, change: Change) -> None:
             message.act = events_pb2.QueueAct.Value(f"QUEUE_ACT_{value}")
         elif name == "buyers":
             message.buyers = raw(value)
+        elif name == "beacon_round":
+            if value:
+                message.beacon_round.ParseFromString(raw(value))
         else:
             setattr(message, name, value)
 

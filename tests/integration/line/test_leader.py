@@ -8,13 +8,16 @@ import pytest
 from catraca.sale.v1 import sale_pb2
 from structlog.testing import capture_logs
 
+from local import draw_verifier
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
+from services.kit.errors import Refusal
 from services.kit.tasks import stop
-from services.queue.draw import Permutation, draw_key, merkle_root
+from services.queue.draw import Permutation, Tree, draw_key, merkle_root
 from services.queue.seeds import DrawSecrets
 from services.queue.states import Availability
 from services.queue.store import LineStore
+from services.queue.trees import Trees
 from services.queue.workers.leader import Leader, Pace
 from tests.integration.line.fakes import MemoryLedger
 
@@ -24,6 +27,13 @@ SECRETS = DrawSecrets(seed=b"\x05" * 32, salt=b"\x06" * 32)
 
 def buyer(number: int) -> bytes:
     return hashlib.md5(b"%d" % number).digest()
+
+
+def trees_of(store: LineStore) -> Trees:
+    async def salt(_sale: str) -> bytes:
+        return SECRETS.salt
+
+    return Trees(store, salt, lambda _sale: 1)
 
 
 class Sale:
@@ -36,6 +46,7 @@ class Sale:
         self.spec = sale_pb2.Sale(sale=sale)
         self.revision = 0
         self.tasks: list[asyncio.Task[None]] = []
+        self.trees = trees_of(store)
 
     async def define(self, *, opens_in_ms: int = HOUR, paused: bool = False) -> None:
         now = await self.store.now_ms()
@@ -66,6 +77,7 @@ class Sale:
             self.ledger,
             lambda _sale: Definition(self.spec, self.revision),
             secrets,
+            self.trees,
             Pace(ttl_ms, poll_s=0.02, batch=batch, breath_s=0.0),
         )
         self.tasks.append(asyncio.create_task(leader.run()))
@@ -121,6 +133,49 @@ async def test_at_opening_the_lobby_is_drawn_and_called_in_drawn_order(sale: Sal
         to_text(buyer(101)),
     ]
     assert drawn != [to_text(buyer(number)) for number in range(40)]
+
+
+async def test_everyone_of_the_cohort_has_a_path_to_the_published_root(sale: Sale) -> None:
+    size = Tree.BLOCK + 3
+    sale.ledger.stock = 4 * size
+    await sale.define()
+    await sale.join(*range(size))
+    await sale.store.leave(sale.id, [buyer(1)])
+    await sale.define(opens_in_ms=-1)
+    sale.lead("one")
+    await sale.serving(size)
+    await sale.join(size)
+
+    root = bytes.fromhex((await sale.store.facts(sale.id, "")).root)
+    # A replica that did not lead grows its own tree, for many who ask at once.
+    elsewhere = trees_of(sale.store)
+    indexes = [0, 1, Tree.BLOCK - 1, Tree.BLOCK, size - 1]
+    proofs = await asyncio.gather(*(elsewhere.proof(sale.id, size, index) for index in indexes))
+    for index, proof in zip(indexes, proofs, strict=True):
+        assert proof.salted_buyer == draw_verifier.salted_id(SECRETS.salt, buyer(index))
+        found = draw_verifier.leaf(index, proof.salted_buyer)
+        assert draw_verifier.root_by_path(index, size, found, proof.path) == root
+    assert await elsewhere.last(sale.id, size) == proofs[-1]
+    with pytest.raises(Refusal, match="loaded"):
+        await elsewhere.grown(sale.id, size + 2)
+
+
+async def test_a_tree_is_grown_anew_over_a_store_that_was_filled_anew(sale: Sale) -> None:
+    epoch = 1
+
+    async def salt(_sale: str) -> bytes:
+        return SECRETS.salt
+
+    trees = Trees(sale.store, salt, lambda _sale: epoch)
+    await sale.define()
+    await sale.join(*range(5))
+    assert (await trees.grown(sale.id, 5)).root() == merkle_root(SECRETS.salt, map(buyer, range(5)))
+    # The tail was lost: fewer are there, and others come.
+    assert (await trees.grown(sale.id, 3)).root() == merkle_root(SECRETS.salt, map(buyer, range(3)))
+    before = await trees.grown(sale.id, 5)
+    epoch = 2
+    after = await trees.grown(sale.id, 5)
+    assert after is not before and after.root() == before.root()
 
 
 async def test_two_leaders_at_once_call_everyone_once(sale: Sale) -> None:

@@ -201,6 +201,7 @@ def test_the_definition_for_the_scripts_has_every_default_filled() -> None:
         "opens_ms": 10_000,
         "closes_ms": 20_000,
         "paused": False,
+        "commitment": "",
     }
     sale.spec.line.kind = sale_pb2.LINE_KIND_NONE
     assert rules.script_definition(sale)["line"] is False

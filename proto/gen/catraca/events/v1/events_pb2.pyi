@@ -5,6 +5,7 @@ What the services publish to JetStream. Every message carries CloudEvents header
 
 from catraca.checkout.v1 import checkout_pb2 as _checkout_pb2
 from catraca.inventory.v1 import inventory_pb2 as _inventory_pb2
+from catraca.queue.v1 import queue_pb2 as _queue_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -96,6 +97,8 @@ class _QueueActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueAct.Val
     """Those who wait were told what there is to wait for."""
     QUEUE_ACT_MAY_RETURN: _QueueAct.ValueType  # 9
     QUEUE_ACT_SOLD_OUT: _QueueAct.ValueType  # 10
+    QUEUE_ACT_ROOTED: _QueueAct.ValueType  # 11
+    """The cohort's root is published; the beacon's next round will be drawn with."""
 
 class QueueAct(_QueueAct, metaclass=_QueueActEnumTypeWrapper):
     """The acts of the line."""
@@ -113,6 +116,8 @@ QUEUE_ACT_SELLING: QueueAct.ValueType  # 8
 """Those who wait were told what there is to wait for."""
 QUEUE_ACT_MAY_RETURN: QueueAct.ValueType  # 9
 QUEUE_ACT_SOLD_OUT: QueueAct.ValueType  # 10
+QUEUE_ACT_ROOTED: QueueAct.ValueType  # 11
+"""The cohort's root is published; the beacon's next round will be drawn with."""
 Global___QueueAct: _TypeAlias = QueueAct  # noqa: Y015
 
 @_typing.final
@@ -258,6 +263,8 @@ class QueueChange(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     BEACON_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    BEACON_ROUND_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     at_ms: _builtins.int
     act: Global___QueueAct.ValueType
@@ -268,11 +275,18 @@ class QueueChange(_message.Message):
     cohort: _builtins.int
     """FROZEN: how many are in the draw. DEFINED: the revision."""
     root: _builtins.str
-    """DRAWN."""
+    """ROOTED, DRAWN."""
     seed: _builtins.str
+    """DRAWN."""
     beacon: _builtins.str
     serving: _builtins.int
     """SERVING: every place below was called. SOLD_OUT, MAY_RETURN, SELLING: what those who wait were told."""
+    commitment: _builtins.str
+    """DEFINED: the draw's commitment, hexadecimal; empty without a line."""
+    @_builtins.property
+    def beacon_round(self) -> _queue_pb2.BeaconRound:
+        """DRAWN, where the draw takes a beacon in."""
+
     def __init__(
         self,
         *,
@@ -286,10 +300,12 @@ class QueueChange(_message.Message):
         seed: _builtins.str = ...,
         beacon: _builtins.str = ...,
         serving: _builtins.int = ...,
+        commitment: _builtins.str = ...,
+        beacon_round: _queue_pb2.BeaconRound | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beacon_round", b"beacon_round"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "at_ms", b"at_ms", "beacon", b"beacon", "buyers", b"buyers", "cohort", b"cohort", "index", b"index", "root", b"root", "seed", b"seed", "sequence", b"sequence", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "at_ms", b"at_ms", "beacon", b"beacon", "beacon_round", b"beacon_round", "buyers", b"buyers", "cohort", b"cohort", "commitment", b"commitment", "index", b"index", "root", b"root", "seed", b"seed", "sequence", b"sequence", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -339,6 +339,53 @@ class GetDrawResponse(_message.Message):
 Global___GetDrawResponse: _TypeAlias = GetDrawResponse  # noqa: Y015
 
 @_typing.final
+class GetReceiptRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptRequest: _TypeAlias = GetReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetReceiptResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """Of this one join; absent where receipts are off."""
+
+    @_builtins.property
+    def proof(self) -> Global___InclusionProof:
+        """Absent before the draw, and for who joined after the freeze and is in none."""
+
+    def __init__(
+        self,
+        *,
+        receipt: Global___Receipt | None = ...,
+        proof: Global___InclusionProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
 class GetReceiptKeysRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -890,8 +937,14 @@ class ReceiptBody(_message.Message):
     SALE_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     SIGNED_AT_MS_FIELD_NUMBER: _builtins.int
+    DRAW_COMMITMENT_FIELD_NUMBER: _builtins.int
+    BEACON_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     signed_at_ms: _builtins.int
+    draw_commitment: _builtins.str
+    """The commitment of the draw that the joins are in; no other seed may be revealed."""
+    beacon: _builtins.str
+    """The beacon that the draw takes in; empty for none."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptEntry]:
         """In the order of the batch."""
@@ -902,10 +955,12 @@ class ReceiptBody(_message.Message):
         sale: _builtins.str = ...,
         entries: _abc.Iterable[Global___ReceiptEntry] | None = ...,
         signed_at_ms: _builtins.int = ...,
+        draw_commitment: _builtins.str = ...,
+        beacon: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "sale", b"sale", "signed_at_ms", b"signed_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "draw_commitment", b"draw_commitment", "entries", b"entries", "sale", b"sale", "signed_at_ms", b"signed_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -937,6 +992,36 @@ class ReceiptEntry(_message.Message):
 Global___ReceiptEntry: _TypeAlias = ReceiptEntry  # noqa: Y015
 
 @_typing.final
+class InclusionProof(_message.Message):
+    """That a leaf stands in the draw's tree: hashed with each node of the path it comes to the root."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SALTED_BUYER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    salted_buyer: _builtins.bytes
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """From the leaf's sibling up; 32 bytes each. Empty where there is one leaf only."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        salted_buyer: _builtins.bytes = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "path", b"path", "salted_buyer", b"salted_buyer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InclusionProof: _TypeAlias = InclusionProof  # noqa: Y015
+
+@_typing.final
 class Draw(_message.Message):
     """What is published of a sale's draw, step by step."""
 
@@ -948,6 +1033,10 @@ class Draw(_message.Message):
     ROOT_FIELD_NUMBER: _builtins.int
     BEACON_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    BEACON_SOURCE_FIELD_NUMBER: _builtins.int
+    ROOT_AT_FIELD_NUMBER: _builtins.int
+    BEACON_ROUND_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     commitment: _builtins.str
     """SHA-256 of the seed, hexadecimal; published when the sale is defined."""
     cohort: _builtins.int
@@ -957,9 +1046,25 @@ class Draw(_message.Message):
     beacon: _builtins.str
     """The beacon's value, hexadecimal; empty where none is configured."""
     seed: _builtins.str
-    """The seed, hexadecimal; revealed with the root."""
+    """The seed, hexadecimal; revealed with the root, or with the beacon's value where there is a beacon."""
+    beacon_source: _builtins.str
+    """The beacon that the draw takes in, as the sale's definition names it; empty for none."""
     @_builtins.property
     def frozen_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def root_at(self) -> _timestamp_pb2.Timestamp:
+        """When the root was published: the beacon's round is the first one after it."""
+
+    @_builtins.property
+    def beacon_round(self) -> Global___BeaconRound:
+        """Where the beacon's value is from; absent without a beacon, or before the draw."""
+
+    @_builtins.property
+    def last(self) -> Global___InclusionProof:
+        """That the last index stands in the tree, which fixes how many the root is over; once there is a draw of
+        anybody.
+        """
+
     def __init__(
         self,
         *,
@@ -969,11 +1074,59 @@ class Draw(_message.Message):
         root: _builtins.str = ...,
         beacon: _builtins.str = ...,
         seed: _builtins.str = ...,
+        beacon_source: _builtins.str = ...,
+        root_at: _timestamp_pb2.Timestamp | None = ...,
+        beacon_round: Global___BeaconRound | None = ...,
+        last: Global___InclusionProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frozen_at", b"frozen_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beacon_round", b"beacon_round", "frozen_at", b"frozen_at", "last", b"last", "root_at", b"root_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "cohort", b"cohort", "commitment", b"commitment", "frozen_at", b"frozen_at", "root", b"root", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "beacon_round", b"beacon_round", "beacon_source", b"beacon_source", "cohort", b"cohort", "commitment", b"commitment", "frozen_at", b"frozen_at", "last", b"last", "root", b"root", "root_at", b"root_at", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Draw: _TypeAlias = Draw  # noqa: Y015
+
+@_typing.final
+class BeaconRound(_message.Message):
+    """One round of a drand chain, and what the chain's hash is made of: whoever knows the hash can check the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    PERIOD_S_FIELD_NUMBER: _builtins.int
+    GENESIS_S_FIELD_NUMBER: _builtins.int
+    GROUP_HASH_FIELD_NUMBER: _builtins.int
+    BEACON_ID_FIELD_NUMBER: _builtins.int
+    SCHEME_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    signature: _builtins.bytes
+    """BLS over SHA-256 of the round as 8 bytes, big-endian; its own SHA-256 is the beacon's value."""
+    public_key: _builtins.bytes
+    period_s: _builtins.int
+    genesis_s: _builtins.int
+    """When round 1 was due, seconds since 1970."""
+    group_hash: _builtins.bytes
+    beacon_id: _builtins.str
+    scheme: _builtins.str
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        signature: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
+        period_s: _builtins.int = ...,
+        genesis_s: _builtins.int = ...,
+        group_hash: _builtins.bytes = ...,
+        beacon_id: _builtins.str = ...,
+        scheme: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon_id", b"beacon_id", "genesis_s", b"genesis_s", "group_hash", b"group_hash", "period_s", b"period_s", "public_key", b"public_key", "round", b"round", "scheme", b"scheme", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeaconRound: _TypeAlias = BeaconRound  # noqa: Y015

@@ -69,6 +69,11 @@ class QueueServiceStub:
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.SerializeToString,
                 response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/catraca.queue.v1.QueueService/GetReceipt',
+                request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
         self.GetReceiptKeys = channel.unary_unary(
                 '/catraca.queue.v1.QueueService/GetReceiptKeys',
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptKeysRequest.SerializeToString,
@@ -151,7 +156,17 @@ class QueueServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDraw(self, request, context):
-        """Reads what is published of the draw. Errors: NO_LINE.
+        """Reads what is published of the draw, as far as it is known; docs/draw.md says how to check it.
+        Errors: NO_LINE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReceipt(self, request, context):
+        """Reads the caller's receipt anew, signed now, and once places are drawn the path from the caller's leaf to the
+        published root: with GetDraw's answer all that it takes to check one's own place offline. Changes nothing;
+        works after closing too. Errors: NO_LINE, NOT_IN_LINE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,6 +243,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.GetDraw,
                     request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.FromString,
                     response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.SerializeToString,
+            ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptRequest.FromString,
+                    response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptResponse.SerializeToString,
             ),
             'GetReceiptKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReceiptKeys,
@@ -422,6 +442,33 @@ class QueueService:
             '/catraca.queue.v1.QueueService/GetDraw',
             catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawRequest.SerializeToString,
             catraca_dot_queue_dot_v1_dot_queue__pb2.GetDrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.queue.v1.QueueService/GetReceipt',
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptRequest.SerializeToString,
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetReceiptResponse.FromString,
             options,
             channel_credentials,
             insecure,

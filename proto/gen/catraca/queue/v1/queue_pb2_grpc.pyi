@@ -64,7 +64,14 @@ class QueueServiceStub:
     next in line. Leaving again changes nothing. Errors: NO_LINE, NOT_IN_LINE.
     """
     GetDraw: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetDrawRequest, _queue_pb2.GetDrawResponse]
-    """Reads what is published of the draw. Errors: NO_LINE."""
+    """Reads what is published of the draw, as far as it is known; docs/draw.md says how to check it.
+    Errors: NO_LINE.
+    """
+    GetReceipt: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptRequest, _queue_pb2.GetReceiptResponse]
+    """Reads the caller's receipt anew, signed now, and once places are drawn the path from the caller's leaf to the
+    published root: with GetDraw's answer all that it takes to check one's own place offline. Changes nothing;
+    works after closing too. Errors: NO_LINE, NOT_IN_LINE.
+    """
     GetReceiptKeys: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptKeysRequest, _queue_pb2.GetReceiptKeysResponse]
     """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
     first. Needs no token. Empty where receipts are off.
@@ -119,7 +126,14 @@ class QueueServiceAsyncStub(QueueServiceStub):
     next in line. Leaving again changes nothing. Errors: NO_LINE, NOT_IN_LINE.
     """
     GetDraw: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetDrawRequest, _queue_pb2.GetDrawResponse]  # type: ignore[assignment]
-    """Reads what is published of the draw. Errors: NO_LINE."""
+    """Reads what is published of the draw, as far as it is known; docs/draw.md says how to check it.
+    Errors: NO_LINE.
+    """
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptRequest, _queue_pb2.GetReceiptResponse]  # type: ignore[assignment]
+    """Reads the caller's receipt anew, signed now, and once places are drawn the path from the caller's leaf to the
+    published root: with GetDraw's answer all that it takes to check one's own place offline. Changes nothing;
+    works after closing too. Errors: NO_LINE, NOT_IN_LINE.
+    """
     GetReceiptKeys: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetReceiptKeysRequest, _queue_pb2.GetReceiptKeysResponse]  # type: ignore[assignment]
     """Reads the public keys that join receipts verify with: every one that signs, will sign or ever signed, newest
     first. Needs no token. Empty where receipts are off.
@@ -207,7 +221,20 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.GetDrawRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.GetDrawResponse, _abc.Awaitable[_queue_pb2.GetDrawResponse]]:
-        """Reads what is published of the draw. Errors: NO_LINE."""
+        """Reads what is published of the draw, as far as it is known; docs/draw.md says how to check it.
+        Errors: NO_LINE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _queue_pb2.GetReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.GetReceiptResponse, _abc.Awaitable[_queue_pb2.GetReceiptResponse]]:
+        """Reads the caller's receipt anew, signed now, and once places are drawn the path from the caller's leaf to the
+        published root: with GetDraw's answer all that it takes to check one's own place offline. Changes nothing;
+        works after closing too. Errors: NO_LINE, NOT_IN_LINE.
+        """
 
     @_abc_1.abstractmethod
     def GetReceiptKeys(
