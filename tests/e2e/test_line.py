@@ -1,12 +1,15 @@
 """The line over gRPC: batches of a BFF, receipts, streams and how they end, turns that lapse, bad input."""
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from catraca.queue.v1 import queue_pb2 as queue
 from catraca.sale.v1 import sale_pb2 as sale
 
+from local import cli
 from local.client import Buyer, answered, bearer, item, streamed
 from services.kit.errors import Refusal
 from services.kit.signing import verifies
@@ -107,6 +110,47 @@ async def test_receipts_prove_the_joins_of_the_draw(house: Any) -> None:
         assert [entry.index for entry in body.entries] == indexes
         assert receipt.key_id == key.key_id
         assert verifies(key.ed25519_public_key, receipt.signature, receipt.body)
+
+
+async def test_everyone_can_check_the_draw_and_their_place_offline(
+    house: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = await house.sale(opens_in_s=1.5)
+    early, late = "an-early-buyer", "a-late-buyer"
+    bff = Bff(house, name)
+    await asyncio.gather(house.buyer(name, early).join(), bff.join([f"b-{each}" for each in range(5)]))
+
+    async def catraca(*words: str) -> tuple[int, str]:
+        arguments = cli.parser().parse_args(words)
+        capsys.readouterr()
+        code = await asyncio.to_thread(arguments.run, arguments)
+        return code, capsys.readouterr().out
+
+    async def fetched(file: str, *words: str) -> str:
+        code, printed = await catraca(*words, "--data", house.running.data)
+        assert code == 0, printed
+        (tmp_path / file).write_text(printed)
+        return str(tmp_path / file)
+
+    before = await fetched("before.json", "draw", name)
+    assert (await catraca("verify-draw", before))[0] == 2
+    promised = await house.buyer(name, early).receipt()
+    assert promised.receipt.signature and not promised.HasField("proof")
+    assert await refused(house.buyer(name, late).receipt()) == "NOT_IN_LINE"
+
+    places = [await house.called(house.buyer(name, early)), await house.buyer(name, late).join()]
+    draw = await fetched("draw.json", "draw", name)
+    receipts = [await fetched(f"{who}.json", "receipt", name, who) for who in (early, late)]
+    receipts.append(await fetched("b.json", "receipt", name, "b-3", "--namespace", "shop"))
+    places.append(await bff.buyer("b-3").place())
+    for receipt, place in zip(receipts, places, strict=True):
+        code, printed = await catraca("verify-draw", draw, "--receipt", receipt)
+        assert code == 0, printed
+        assert f"place {place.place} {'behind' if place.place == 6 else 'of'} the 6 " in printed
+    assert places[1].place == 6
+    stolen = json.loads(Path(receipts[0]).read_text()) | {"index": (places[0].index + 1) % 6}
+    Path(receipts[0]).write_text(json.dumps(stolen))
+    assert (await catraca("verify-draw", draw, "--receipt", receipts[0]))[0] == 1
 
 
 async def test_the_draw_is_published_step_by_step(house: Any) -> None:
