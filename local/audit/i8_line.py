@@ -2,13 +2,15 @@
 
 from catraca.events.v1 import events_pb2 as pb
 from catraca.events.v1.events_pb2 import InventoryChange
+from catraca.queue.v1.queue_pb2 import Draw
 
+from local import draw_verifier
 from local.audit.facts import Facts, QueueStore, known_changes
 from local.audit.findings import Finding
 from local.audit.line import LineReplay
+from local.draw_files import draw_file
 from services.kit.buyers import to_text
-from services.queue import draw
-from services.queue.draw import BUYER_BYTES, Permutation
+from services.queue.draw import BUYER_BYTES
 
 # Queue and ledger may take their time from two Redis servers, whose clocks differ a little.
 CLOCK_SLACK_MS = 1000
@@ -30,32 +32,66 @@ def check(facts: Facts, line: LineReplay) -> Finding:
         return finding
     key = _check_draw(facts, line, finding)
     _check_opening(facts, line, finding)
-    permutation = Permutation(key, line.cohort) if key and line.cohort else None
-    _Calls(facts, line, permutation, finding).check()
-    _check_anew(facts, line, permutation, finding)
+    order = Order(key, line.cohort or 0)
+    _Calls(facts, line, order, finding).check()
+    _check_anew(facts, line, order, finding)
     if facts.queue_store is not None:
         _check_store(facts.queue_store, line, key, finding)
     return finding
 
 
+class Order:
+    """Who stands where: as the draw was made again within the cohort, in order of arrival behind it."""
+
+    def __init__(self, key: bytes, cohort: int) -> None:
+        """Without a key nothing was drawn, and places are taken for indexes."""
+        places = draw_verifier.Places(key, cohort) if key and cohort else None
+        self._places = [places.of(index) for index in range(cohort)] if places else []
+        self._indexes = [0] * len(self._places)
+        for index, place in enumerate(self._places):
+            self._indexes[place] = index
+
+    def place_of(self, index: int) -> int:
+        """The place of an index."""
+        return self._places[index] if index < len(self._places) else index
+
+    def index_at(self, place: int) -> int:
+        """The index of a place."""
+        return self._indexes[place] if place < len(self._indexes) else place
+
+
 def _check_draw(facts: Facts, line: LineReplay, finding: Finding) -> bytes:
-    """Makes the draw again; answers its key, empty where nothing was drawn."""
-    commitments = {definition.draw_commitment for definition in facts.definitions.values()}
+    """Makes the draw again, by the verifier that everyone has; its key, empty where nothing was drawn."""
+    commitments = {definition.draw_commitment for definition in facts.definitions.values()} - {""}
+    commitments |= line.commitments
     if len(commitments) > 1:
         finding.wrong(f"the commitment was changed: {', '.join(sorted(commitments))}")
     drawn = line.drawn
     if drawn is None or line.cohort is None:
         return b""
-    seed, root, beacon = (bytes.fromhex(text) for text in (drawn.seed, drawn.root, drawn.beacon))
-    if draw.commitment(seed) not in commitments:
-        finding.wrong("the seed that was revealed is not the one that was committed to")
+    published = Draw(
+        commitment=min(commitments, default=""),
+        cohort=line.cohort,
+        root=drawn.root,
+        seed=drawn.seed,
+        beacon=drawn.beacon,
+        beacon_source=facts.definition.spec.line.beacon,
+        beacon_round=drawn.beacon_round,
+    )
+    published.root_at.FromMilliseconds(drawn.at_ms if line.rooted is None else line.rooted.at_ms)
+    file = draw_file(facts.sale, published, [])
+    for check in draw_verifier.check_draw(file):
+        if not check.holds:
+            finding.wrong(f"the draw: this is not so: {check.says}")
     if facts.draw is None:
         finding.wrong("the draw's salt is lost: its root cannot be checked")
     else:
-        buyers = (line.buyer_at(index) for index in range(line.cohort))
-        if draw.merkle_root(facts.draw.salt, buyers) != root:
+        salt = facts.draw.salt
+        salted = [draw_verifier.salted_id(salt, line.buyer_at(index)) for index in range(line.cohort)]
+        if draw_verifier.root_of(salted).hex() != drawn.root:
             finding.wrong("the published root is not the tree's over everyone who had joined")
-    return draw.draw_key(seed, root, beacon)
+    seed, root, beacon = (bytes.fromhex(text) for text in (drawn.seed, drawn.root, drawn.beacon))
+    return draw_verifier.draw_key(seed, root, beacon)
 
 
 def _check_opening(facts: Facts, line: LineReplay, finding: Finding) -> None:
@@ -67,12 +103,10 @@ def _check_opening(facts: Facts, line: LineReplay, finding: Finding) -> None:
 class _Calls:
     """Every call against the places that draw and arrival give."""
 
-    def __init__(
-        self, facts: Facts, line: LineReplay, permutation: Permutation | None, finding: Finding
-    ) -> None:
+    def __init__(self, facts: Facts, line: LineReplay, order: Order, finding: Finding) -> None:
         self._facts = facts
         self._line = line
-        self._permutation = permutation
+        self._order = order
         self._finding = finding
         self._watermark = 0
 
@@ -126,14 +160,10 @@ class _Calls:
     def _index_at(self, place: int) -> int | None:
         if not 0 <= place < self._line.count:
             return None
-        return _index_at(place, self._line.cohort or 0, self._permutation)
+        return self._order.index_at(place)
 
 
-def _index_at(place: int, cohort: int, permutation: Permutation | None) -> int:
-    return permutation.index(place) if permutation is not None and place < cohort else place
-
-
-def _check_anew(facts: Facts, line: LineReplay, permutation: Permutation | None, finding: Finding) -> None:
+def _check_anew(facts: Facts, line: LineReplay, order: Order, finding: Finding) -> None:
     """Only who left, or whose turn had come, gave a place up for another one."""
     if not line.moved_at:
         return
@@ -146,9 +176,7 @@ def _check_anew(facts: Facts, line: LineReplay, permutation: Permutation | None,
             turn_over.setdefault(change.buyer, set()).add(change.place)
     for index in line.moved_at:
         buyer = to_text(line.buyer_at(index))
-        place = index
-        if permutation is not None and index < permutation.size:
-            place = permutation.place(index)
+        place = order.place_of(index)
         if index not in line.left_at and place not in turn_over.get(buyer, ()):
             finding.wrong(f"{buyer} was given another place than {place}, without leaving or a turn")
 

@@ -22,6 +22,10 @@ class LineReplay:
         """When who stood at an index joined anew at another one."""
         self.cohort: int | None = None
         self.frozen_at = self.serving = 0
+        self.commitments: set[str] = set()
+        """Every commitment that was published."""
+        self.rooted: QueueChange | None = None
+        """What published the root ahead of the draw, where that waits for a beacon."""
         self.drawn: QueueChange | None = None
         for change in known_changes(facts.queue, facts.queue_outbox, facts.queue_store):
             self._step(change)
@@ -40,16 +44,20 @@ class LineReplay:
         return self.left_at.get(index, self.moved_at.get(index))
 
     def _step(self, change: QueueChange) -> None:
-        if change.act == pb.QUEUE_ACT_JOINED:
+        if change.act == pb.QUEUE_ACT_DEFINED:
+            self.commitments |= {change.commitment} - {""}
+        elif change.act == pb.QUEUE_ACT_JOINED:
             self._joined(change)
         elif change.act in (pb.QUEUE_ACT_LEFT, pb.QUEUE_ACT_REJOINED):
             self._left_or_back(change)
         elif change.act == pb.QUEUE_ACT_FROZEN:
             self._frozen(change)
+        elif change.act == pb.QUEUE_ACT_ROOTED:
+            if self.rooted is not None or self.cohort is None:
+                self._say(change, "rooted twice" if self.rooted is not None else "rooted before the freeze")
+            self.rooted = self.rooted or change
         elif change.act == pb.QUEUE_ACT_DRAWN:
-            if self.drawn is not None or self.cohort is None:
-                self._say(change, "drawn twice" if self.drawn is not None else "drawn before the freeze")
-            self.drawn = change
+            self._drawn(change)
         elif change.act == pb.QUEUE_ACT_SERVING:
             if change.serving <= self.serving:
                 self._say(change, f"serving went from {self.serving} to {change.serving}")
@@ -87,6 +95,13 @@ class LineReplay:
         if change.cohort != self.count:
             self._say(change, f"frozen with {change.cohort} in the draw, but {self.count} had joined")
         self.cohort, self.frozen_at = change.cohort, change.at_ms
+
+    def _drawn(self, change: QueueChange) -> None:
+        if self.drawn is not None or self.cohort is None:
+            self._say(change, "drawn twice" if self.drawn is not None else "drawn before the freeze")
+        if self.rooted is not None and self.rooted.root != change.root:
+            self._say(change, "drawn with another root than the one published before")
+        self.drawn = change
 
     def _say(self, change: QueueChange, sentence: str) -> None:
         self.wrong.append(f"queue change {change.sequence}: {sentence}")

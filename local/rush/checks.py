@@ -8,6 +8,7 @@ from catraca.queue.v1 import queue_pb2 as queue
 
 from local.client import Buyer as Caller
 from local.client import Connection, answered, bearer
+from local.draw_verifier import Places, draw_key
 from local.rush.answers import STATES
 from local.rush.bff import subject
 from local.rush.buyer import Buyer
@@ -16,7 +17,6 @@ from local.rush.judge import Verdict, compare
 from local.rush.record import Attempt
 from local.rush.simulation import Simulation
 from services.kit.errors import Refusal
-from services.queue.draw import Permutation, draw_key
 
 TIMEOUT_S = 20.0
 
@@ -82,13 +82,13 @@ class Checks:
         if not draw.cohort:
             return
         key = draw_key(bytes.fromhex(draw.seed), bytes.fromhex(draw.root), bytes.fromhex(draw.beacon))
-        permutation = Permutation(key, draw.cohort)
+        places = Places(key, draw.cohort)
         for buyer in self._drawn(draw.cohort):
-            if permutation.place(buyer.index) != buyer.place:
+            if places.of(buyer.index) != buyer.place:
                 self.verdict.add(
                     "I8",
                     f"buyer {buyer.number}",
-                    f"index {buyer.index} draws {permutation.place(buyer.index)}, told was {buyer.place}",
+                    f"index {buyer.index} draws {places.of(buyer.index)}, told was {buyer.place}",
                 )
 
     def _drawn(self, cohort: int) -> Sequence[Buyer]:
