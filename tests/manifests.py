@@ -51,6 +51,28 @@ WINDOW = ["spec", "window"]
 QUEUE = ["spec", "scaling", "services", "queue"]
 OVERRIDE = {"until": "2027-01-01T12:00:00Z", "reason": "more came", "floors": {"queue": 0}}
 
+
+def seated(*, without: str = "", **changes: Any) -> dict[str, Any]:
+    """The spec of a sale with a seated section, which these changes are made to, and a standing one."""
+    section = {
+        "id": "stalls",
+        "kind": "Seated",
+        "seats": {"categories": ["Stalls", "Boxes"]},
+        "ticketTypes": [{"id": "full", "price": 9000, "quota": 40}],
+    }
+    section |= changes
+    spec = GOOD["spec"] | {
+        "seatingPlan": {"digest": "a" * 64},
+        "sections": [section, GOOD["spec"]["sections"][1]],
+    }
+    for of in (section, spec):
+        of.pop(without, None)
+    return dict(spec)
+
+
+EVERYTHING = {"categories": ["A"], "focus": "Centre", "accessible": ["1"], "companion": ["2"]}
+PLANNED = {"digest": "a" * 64, "releaseAt": "2027-01-02T10:00:00Z"}
+LATE = {"digest": "a" * 64, "releaseAt": "late"}
 ACCEPTED = [
     (["spec", "title"], "x" * 200),
     (["metadata", "name"], "a"),
@@ -71,6 +93,11 @@ ACCEPTED = [
     ([*SECTION, "kind"], None),
     ([*TICKET, "quota"], None),
     (["spec", "seatingPlan"], None),
+    ([*SECTION, "seats"], None),
+    (["spec"], seated()),
+    (["spec"], seated(capacity=90)),
+    (["spec"], seated() | {"seatingPlan": PLANNED}),
+    (["spec"], seated(seats=EVERYTHING)),
     (["spec", "limits", "perBuyer"], 4.0),
     (["spec", "delivery", "webhookUrl"], "https://organiser.example/\N{NO-BREAK SPACE}"),
     (["spec", "line"], {"kind": "None"}),
@@ -109,12 +136,21 @@ REFUSED = [
     (["spec", "title"], "x" * 201, "spec.title", "at most 200 characters"),
     (["spec", "currency"], "brl", "spec.currency", "is not of the form"),
     (["spec", "currency"], "BR", "spec.currency", "is not of the form"),
-    (["spec", "sections"], DROP, "spec.sections", "exactly one of sections and seatingPlan"),
+    (["spec", "sections"], DROP, "spec.sections", "is required"),
     (["spec", "sections"], [], "spec.sections", "must not be empty"),
-    (["spec", "seatingPlan"], {"digest": "a" * 64}, "spec.sections", "exactly one of"),
-    (["spec", "seatingPlan"], {}, "spec.seatingPlan.digest", "is required"),
+    (["spec", "seatingPlan"], {"digest": "a" * 64}, "spec.seatingPlan", "need each other"),
+    (["spec"], seated(without="seatingPlan"), "spec.seatingPlan", "need each other"),
+    (["spec"], seated() | {"seatingPlan": {}}, "spec.seatingPlan.digest", "is required"),
+    (["spec"], seated() | {"seatingPlan": LATE}, "spec.seatingPlan.releaseAt", "must be a time like"),
+    (["spec"], seated(without="seats"), "spec.sections[0].seats", "seated sections have seats"),
+    (["spec"], seated(seats={}), "spec.sections[0].seats.categories", "is required"),
+    (["spec"], seated(seats={"categories": []}), "spec.sections[0].seats.categories", "must not be empty"),
+    (["spec"], seated(seats={"categories": [7]}), "spec.sections[0].seats.categories[0]", "must be text"),
+    (["spec"], seated(seats=EVERYTHING | {"focus": "Back"}), "spec.sections[0].seats.focus", "one of"),
+    (["spec"], seated(capacity=1_000_001), "spec.sections[0].capacity", "must be at most 1000000"),
     (["spec", "price"], 5, "spec.price", "is not a field"),
-    ([*SECTION, "seats"], 5, "spec.sections[0].seats", "is not a field"),
+    ([*SECTION, "seats"], 5, "spec.sections[0].seats", "must be a mapping"),
+    ([*SECTION, "seats"], {"categories": ["A"]}, "spec.sections[0].seats", "standing ones have none"),
     ([*SECTION, "id"], "Floor A", "spec.sections[0].id", "is not of the form"),
     (["spec", "sections", 1, "id"], "floor", "spec.sections[1]", "'floor' is given twice"),
     ([*SECTION, "capacity"], DROP, "spec.sections[0].capacity", "is required"),
@@ -123,7 +159,6 @@ REFUSED = [
     ([*SECTION, "capacity"], "100", "spec.sections[0].capacity", "must be a whole number"),
     ([*SECTION, "capacity"], 1.5, "spec.sections[0].capacity", "must be a whole number"),
     ([*SECTION, "capacity"], True, "spec.sections[0].capacity", "must be a whole number"),
-    ([*SECTION, "kind"], "Seated", "spec.sections[0].kind", "come from a seatingPlan"),
     ([*SECTION, "kind"], "Sitting", "spec.sections[0].kind", "must be one of Standing, Seated"),
     ([*SECTION, "ticketTypes"], [], "spec.sections[0].ticketTypes", "must not be empty"),
     ([*TICKET, "price"], DROP, "spec.sections[0].ticketTypes[0].price", "is required"),
@@ -179,7 +214,7 @@ REFUSED = [
     (["spec", "title"], None, "spec.title", "is required"),
     (["spec", "title"], "ç" * 201, "spec.title", "at most 200 characters"),
     (["spec", "currency"], "ÉUR", "spec.currency", "is not of the form"),
-    (["spec", "sections"], None, "spec.sections", "exactly one of sections and seatingPlan"),
+    (["spec", "sections"], None, "spec.sections", "is required"),
     (["spec", "sections"], {}, "spec.sections", "must be a list"),
     (SECTION, None, "spec.sections[0]", "must be a mapping"),
     (SECTION, "floor", "spec.sections[0]", "must be a mapping"),
@@ -215,7 +250,7 @@ REFUSED = [
 REFUSED_FOR_MANY: list[tuple[list[tuple[list[Any], Any]], set[str]]] = [
     (
         [(["spec", "seatingPlan"], {"digest": "A" * 64})],
-        {"spec.seatingPlan.digest", "spec.sections"},
+        {"spec.seatingPlan.digest", "spec.seatingPlan"},
     ),
     (
         [([*SECTION, "capacity"], 0), ([*TICKET, "quota"], 5)],
@@ -223,7 +258,10 @@ REFUSED_FOR_MANY: list[tuple[list[tuple[list[Any], Any]], set[str]]] = [
     ),
     (
         [([*SECTION, "kind"], "Seated"), (["spec", "holds", "duration"], "1s"), ([*TICKET, "price"], -1)],
-        {"spec.sections[0].kind", "spec.holds.duration", "spec.sections[0].ticketTypes[0].price"},
+        {
+            *("spec.sections[0].seats", "spec.seatingPlan", "spec.holds.duration"),
+            "spec.sections[0].ticketTypes[0].price",
+        },
     ),
     (
         [(["spec", "sections", 1, "id"], "floor"), ([*WINDOW, "closesAt"], "2026-01-01T10:00:00Z")],

@@ -59,6 +59,8 @@ TABLE: Mapping[str, Row] = {
     "SECTION_NOT_FOUND": Row(Code.NOT_FOUND, "The sale has no such section."),
     "SALE_EXISTS": Row(Code.ALREADY_EXISTS, "Another sale has this id already."),
     "TICKET_TYPE_NOT_FOUND": Row(Code.NOT_FOUND, "The section has no such ticket type."),
+    "PLAN_INVALID": Row(Code.INVALID_ARGUMENT, "The document is no seating plan."),
+    "PLAN_NOT_FOUND": Row(Code.NOT_FOUND, "No seating plan with this digest is stored."),
     "REHEARSAL": Row(Code.FAILED_PRECONDITION, "This sale is a rehearsal: nothing is sold."),
     # the line
     "NOT_IN_LINE": Row(Code.NOT_FOUND, "The buyer has no place in this line."),
@@ -85,6 +87,9 @@ TABLE: Mapping[str, Row] = {
     "HOLD_BOUND": Row(Code.FAILED_PRECONDITION, "The hold belongs to an order already."),
     "UNITS_IN_USE": Row(Code.FAILED_PRECONDITION, "The units are held, sold or promised."),
     "HOLD_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Taken and given back too often within one turn.", 10.0),
+    "SEAT_RESERVED": Row(Code.FAILED_PRECONDITION, "The seats are for wheelchair users and companions."),
+    "SEAT_NOT_FOUND": Row(Code.NOT_FOUND, "The section has no such seat."),
+    "BLOCK_NOT_FOUND": Row(Code.NOT_FOUND, "The sale has no such block."),
     # orders and payments
     "ORDER_NOT_FOUND": Row(Code.NOT_FOUND, "The buyer has no such order."),
     "ORDER_STATE": Row(Code.FAILED_PRECONDITION, "The order is past the point where this is possible."),

@@ -108,13 +108,13 @@ REDIS: Mapping[str, Keys] = {
 
 NATS: Mapping[str, Subjects] = {
     "queue": Subjects(
-        publishes=("catraca.queue.*.line", "$KV.sales.*", "$KV.epochs.queue.*", "$KV.draws.*"),
-        reads=("QUEUE", "KV_sales", "KV_epochs", "KV_draws"),
+        publishes=("catraca.queue.*.line", "$KV.sales.*", "$KV.epochs.queue.*", "$KV.draws.*", "$O.plans.>"),
+        reads=("QUEUE", "KV_sales", "KV_epochs", "KV_draws", "OBJ_plans"),
         follows=("KV_sales", "INVENTORY"),
     ),
     "inventory": Subjects(
         publishes=("catraca.inventory.*.units", "$KV.epochs.inventory.*"),
-        reads=("INVENTORY", "KV_sales", "KV_epochs"),
+        reads=("INVENTORY", "KV_sales", "KV_epochs", "OBJ_plans"),
         follows=("KV_sales",),
     ),
     "checkout": Subjects(

@@ -53,7 +53,9 @@ def message_of(values: dict[str, Any], message: Message) -> None:
         value = values.get(field.json_name)
         if value is None:
             continue
-        if field.is_repeated:
+        if field.is_repeated and field.message_type is None:
+            getattr(message, field.name).extend(_scalar_of(field, item) for item in value)
+        elif field.is_repeated:
             for item in value:
                 message_of(item, getattr(message, field.name).add())
         elif field.message_type is None:
@@ -76,11 +78,17 @@ def beyond_size(message: Message, schema: Mapping[str, Any], path: str) -> Itera
             yield Problem(at, f"must have at most {inner['maxItems']} entries")
         elif field.is_repeated:
             for place, item in enumerate(value):
-                yield from beyond_size(item, inner["items"], f"{at}[{place}]")
-        elif isinstance(value, str) and len(value) > inner["maxLength"]:
-            yield Problem(at, f"must have at most {inner['maxLength']} characters")
-        elif inner["type"] == "object":
-            yield from beyond_size(value, inner, at)
+                yield from _beyond_size(item, inner["items"], f"{at}[{place}]")
+        else:
+            yield from _beyond_size(value, inner, at)
+
+
+def _beyond_size(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    if isinstance(value, str):
+        if len(value) > schema["maxLength"]:
+            yield Problem(path, f"must have at most {schema['maxLength']} characters")
+    elif schema["type"] == "object":
+        yield from beyond_size(value, schema, path)
 
 
 def duration_ms(text: str) -> int:

@@ -68,6 +68,8 @@ class Stream:
     description: str
     compressed: bool = False
     bucket: bool = False
+    rollup: bool = False
+    """An object's description takes the place of the one before, as a key's value does in a bucket."""
     history: int = -1
     """Messages kept per subject; −1 keeps all."""
 
@@ -85,6 +87,7 @@ STREAMS = (
     Stream(
         "KV_draws", "$KV.draws.>", "Seeds of the draws; only the queue may read them", bucket=True, history=1
     ),
+    Stream("OBJ_plans", "$O.plans.>", "Seating plans by digest: an object store", rollup=True),
 )
 
 
@@ -294,7 +297,7 @@ def _config(stream: Stream, replicas: int) -> StreamConfig:
         allow_atomic=True,
         compression=StoreCompression.S2 if stream.compressed else StoreCompression.NONE,
         # What a key-value client expects of a bucket.
-        allow_rollup_hdrs=stream.bucket,
+        allow_rollup_hdrs=stream.bucket or stream.rollup,
         deny_delete=stream.bucket,
         duplicate_window=120,
     )

@@ -16,6 +16,7 @@ from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.http import listening
 from services.kit.keys import LiveRing
+from services.kit.plans.store import PlanStore
 from services.kit.settings import load_or_exit
 from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, prepare
@@ -95,6 +96,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         DrawStore(js, seeds),
         GrpcInventory(channels.channel(settings.inventory_target)),
         GrpcOrders(channels.channel(settings.checkout_target)),
+        PlanStore(js),
         load_queue=loader.load,
         drop_queue=loader.drop,
         now_ms=store.now_ms,

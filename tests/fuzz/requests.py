@@ -12,6 +12,7 @@ from catraca.sale.v1 import sale_pb2 as sale
 from google.protobuf.message import Message
 
 from tests.fuzz.scene import DAY_S, FREE, LEDGER, LOBBY, LONG_AGO_ID, NEW, OPEN, SPARE, Scene, one, spec
+from tests.plans import THEATRE
 
 ORGANISER, SERVICE, SHOP, BUYER = "organiser", "service", "shop", "alice"
 SIGNED_IN = frozenset({"buyer", "bff", "organiser", "staff", "service"})
@@ -155,5 +156,8 @@ RIGHT: Mapping[str, Right] = {
     "SaleService.GetSale": _anyones(lambda s: sale.GetSaleRequest(sale=OPEN)),
     "SaleService.ListSales": _anyones(lambda s: sale.ListSalesRequest(page_size=5, page_token=FREE)),
     "SaleService.Pause": _organisers(lambda s: sale.PauseRequest(sale=SPARE, paused=True)),
+    "SaleService.PushPlan": _organisers(
+        lambda s: sale.PushPlanRequest(document=THEATRE.read_bytes(), dry_run=True)
+    ),
     "SaleService.Archive": _organisers(lambda s: sale.ArchiveRequest(sale=SPARE)),
 }

@@ -10,6 +10,9 @@ from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.logs import get_logger
 from services.kit.manifest import ManifestInvalid, check_size, manifest_of, spec_of
+from services.kit.plans.compiled import Plan
+from services.kit.plans.document import PlanInvalid, read_plan
+from services.kit.plans.mapping import problems
 from services.queue.sales import rules
 from services.queue.sales.neighbours import Inventory, Orders
 from services.queue.sales.store import Conflict, DrawStore, SaleStore
@@ -37,6 +40,16 @@ class Known(Protocol):
         """Every known sale by id."""
 
 
+class Plans(Protocol):
+    """What the desk needs of `services.kit.plans.store.PlanStore`."""
+
+    async def find(self, digest: str) -> Plan | None:
+        """A plan by its digest, or None."""
+
+    async def put(self, plan: Plan) -> bool:
+        """Stores a plan. False where it was stored before."""
+
+
 class Desk:
     """Every change of a definition goes through here."""
 
@@ -47,6 +60,7 @@ class Desk:
         draws: DrawStore,
         inventory: Inventory,
         orders: Orders,
+        plans: Plans,
         *,
         load_queue: Callable[[str, int], Awaitable[None]],
         drop_queue: Callable[[str], Awaitable[None]],
@@ -62,6 +76,7 @@ class Desk:
         self._draws = draws
         self._inventory = inventory
         self._orders = orders
+        self._plans = plans
         self._load_queue = load_queue
         self._drop_queue = drop_queue
         self._now_ms = now_ms
@@ -75,7 +90,7 @@ class Desk:
         The definition is stored first and loaded after; a crash in between is healed by defining again, which
         always loads.
         """
-        spec = _judged(sale_id, spec)
+        spec = await self._seated(_judged(sale_id, spec))
         for _ in range(TRIES):
             now_ms = await self._now_ms()
             before = await self._latest(sale_id)
@@ -95,6 +110,30 @@ class Desk:
             after.phase = rules.phase(after, now_ms)
             return after, changed
         raise Refusal("OVERLOADED", sale=sale_id)
+
+    async def push_plan(self, document: bytes, *, dry_run: bool) -> tuple[Plan, bool]:
+        """The plan of a document, and whether it was stored now. Raises Refusal PLAN_INVALID."""
+        try:
+            # It takes a second for a large house, and others are served meanwhile.
+            plan = await asyncio.to_thread(read_plan, document)
+        except PlanInvalid as invalid:
+            wrong = [(problem.path, problem.problem) for problem in invalid.problems]
+            raise _invalid(wrong, "PLAN_INVALID") from None
+        stored = not dry_run and await self._plans.put(plan)
+        log.info("plan_pushed", digest=plan.digest, stored=stored)
+        return plan, stored
+
+    async def _seated(self, spec: SaleSpec) -> SaleSpec:
+        """The spec with what the plan says. Raises Refusal DEFINITION_INVALID where they do not fit."""
+        if not spec.HasField("seating_plan"):
+            return spec
+        plan = await self._plans.find(spec.seating_plan.digest)
+        if plan is None:
+            raise _invalid([("spec.seatingPlan.digest", "no plan with this digest is stored")])
+        wrong = await asyncio.to_thread(problems, spec, plan)
+        if wrong:
+            raise _invalid([(each.path, each.problem) for each in wrong])
+        return rules.seated(spec, plan)
 
     async def pause(self, sale_id: str, paused: bool) -> Sale:
         """The sale, calling stopped or resumed. Raises Refusal WRONG_PHASE, SALE_ARCHIVED."""
@@ -213,11 +252,11 @@ def _judged(sale_id: str, spec: SaleSpec) -> SaleSpec:
         raise _invalid([(problem.path, problem.problem) for problem in invalid.problems]) from None
 
 
-def _invalid(problems: Sequence[tuple[str, str]]) -> Refusal:
-    told = [f"{path}: {_short(problem, PROBLEM_CHARS)}" for path, problem in problems[:PROBLEMS_TOLD]]
-    path, problem = problems[0]
+def _invalid(wrong: Sequence[tuple[str, str]], word: str = "DEFINITION_INVALID") -> Refusal:
+    told = [f"{path}: {_short(problem, PROBLEM_CHARS)}" for path, problem in wrong[:PROBLEMS_TOLD]]
+    path, problem = wrong[0]
     return Refusal(
-        "DEFINITION_INVALID",
+        word,
         _short("; ".join(told), TOLD_CHARS),
         path=path,
         problem=_short(problem, PROBLEM_CHARS),

@@ -54,6 +54,15 @@ class SaleServicer(SaleServiceServicer):
         caller(context).need(ORGANISER)
         return pb.PauseResponse(sale=await self._desk.pause(_label(request.sale), request.paused))
 
+    async def PushPlan(self, request: pb.PushPlanRequest, context: Any) -> pb.PushPlanResponse:
+        """Keeps a seating plan under its digest."""
+        caller(context).need(ORGANISER)
+        plan, stored = await self._desk.push_plan(request.document, dry_run=request.dry_run)
+        categories = [pb.PlanCategory(name=name, seats=seats) for name, seats in plan.counts().items()]
+        return pb.PushPlanResponse(
+            plan=pb.SeatingPlan(digest=plan.digest), name=plan.name, categories=categories, stored=stored
+        )
+
     async def Archive(self, request: pb.ArchiveRequest, context: Any) -> pb.ArchiveResponse:
         """CLOSED → ARCHIVED."""
         caller(context).need(ORGANISER)

@@ -11,11 +11,16 @@ from catraca.sale.v1.sale_pb2 import (
     SALE_PHASE_OPEN,
     SALE_PHASE_PAUSED,
     SALE_PHASE_SCHEDULED,
+    SEAT_FOCUS_FRONT,
+    SECTION_KIND_SEATED,
     Sale,
     SalePhase,
     SaleSpec,
     Section,
 )
+
+from services.kit.plans.compiled import Plan
+from services.kit.plans.mapping import map_sections
 
 # A change takes a moment to reach every script: what opening fixes is fixed this much before it.
 OPENING_MARGIN_MS = 5_000
@@ -27,7 +32,7 @@ class Fixed:
 
     path: str
     since: str
-    """`definition`, `commitment` (of the draw), `lobby` or `opening`."""
+    """`definition`, `commitment` (of the draw), `lobby`, `opening` or `release` (of accessible seats)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,18 @@ def phase(sale: Sale, now_ms: int) -> SalePhase.ValueType:
 def phase_word(phase: SalePhase.ValueType) -> str:
     """The phase as refusals name it."""
     return SalePhase.Name(phase).removeprefix("SALE_PHASE_")
+
+
+def seated(spec: SaleSpec, plan: Plan) -> SaleSpec:
+    """The spec with each seated section's capacity, which the plan says, and its focus."""
+    complete = SaleSpec()
+    complete.CopyFrom(spec)
+    counts = map_sections(spec, plan).counts
+    for section in complete.sections:
+        if section.id in counts:
+            section.capacity = counts[section.id]
+            section.seats.focus = section.seats.focus or SEAT_FOCUS_FRONT
+    return complete
 
 
 def has_draw(spec: SaleSpec) -> bool:
@@ -94,8 +111,6 @@ def wrong_at_creation(spec: SaleSpec, now_ms: int) -> list[Wrong]:
     wrong = []
     if spec.window.closes_at.ToMilliseconds() <= now_ms:
         wrong.append(Wrong("spec.window.closesAt", "is over already"))
-    if spec.HasField("seating_plan"):
-        wrong.append(Wrong("spec.seatingPlan.digest", "no compiled plan with this digest is stored"))
     return wrong
 
 
@@ -105,13 +120,14 @@ def not_offered(spec: SaleSpec) -> list[Wrong]:
         "spec.line.accessCodeRequired": spec.line.access_code_required,
         "spec.line.challengeRequired": spec.line.challenge_required,
         "spec.line.beacon": bool(spec.line.beacon),
+        "spec.seatingPlan": spec.HasField("seating_plan"),
     }
     return [Wrong(path, "is not offered") for path, wanted in asked.items() if wanted]
 
 
 def fixed(before: Sale, after: SaleSpec, now_ms: int) -> list[Fixed]:
     """What a change touches that must stay as it is; `after` is complete."""
-    touched = list(_shrunk(before.spec, after))
+    touched = [*_shrunk(before.spec, after), *_of_the_seats(before.spec, after)]
     opening_ms = before.spec.window.opens_at.ToMilliseconds() - OPENING_MARGIN_MS
     opened = now_ms >= opening_ms
     if before.draw_commitment:
@@ -120,6 +136,14 @@ def fixed(before: Sale, after: SaleSpec, now_ms: int) -> list[Fixed]:
         touched += _of_the_draw(before.spec, after, "opening")
     if opened:
         touched += _of_the_opening(before.spec, after)
+    released = before.spec.seating_plan.release_at
+    if (
+        before.spec.seating_plan.HasField("release_at")
+        and released.ToMilliseconds() - OPENING_MARGIN_MS <= now_ms
+        and after.seating_plan.release_at != released
+    ):
+        # What was offered to everyone may be promised by now.
+        touched.append(Fixed("spec.seatingPlan.releaseAt", "release"))
     lobby_was = before.spec.window.lobby_opens_at.ToMilliseconds()
     if lobby_was <= now_ms < after.window.lobby_opens_at.ToMilliseconds():
         touched.append(Fixed("spec.window.lobbyOpensAt", "lobby"))
@@ -137,6 +161,19 @@ def _shrunk(before: SaleSpec, after: SaleSpec) -> Iterator[Fixed]:
             yield Fixed(f"spec.sections[{place}].capacity", "definition")
 
 
+def _of_the_seats(before: SaleSpec, after: SaleSpec) -> Iterator[Fixed]:
+    """Units are numbered by the plan: what a number means must not change."""
+    seats = {section.id: section.seats for section in before.sections if section.kind == SECTION_KIND_SEATED}
+    for place, section in enumerate(after.sections):
+        if section.id in seats and section.seats != seats[section.id]:
+            yield Fixed(f"spec.sections[{place}].seats", "definition")
+        is_seated = section.kind == SECTION_KIND_SEATED
+        if any(section.id == each.id and is_seated != (each.id in seats) for each in before.sections):
+            yield Fixed(f"spec.sections[{place}].kind", "definition")
+    if seats and after.seating_plan.digest != before.seating_plan.digest:
+        yield Fixed("spec.seatingPlan.digest", "definition")
+
+
 def _of_the_draw(before: SaleSpec, after: SaleSpec, since: str) -> Iterator[Fixed]:
     """What buyers came for: whoever stands in line must find what was announced."""
     if after.currency != before.currency:
@@ -145,8 +182,6 @@ def _of_the_draw(before: SaleSpec, after: SaleSpec, since: str) -> Iterator[Fixe
         yield Fixed("spec.line.kind", since)
     if after.line.beacon != before.line.beacon:
         yield Fixed("spec.line.beacon", since)
-    if after.seating_plan != before.seating_plan:
-        yield Fixed("spec.seatingPlan", since)
     known = {section.id: section for section in before.sections}
     for place, section in enumerate(after.sections):
         path = f"spec.sections[{place}]"
@@ -157,8 +192,6 @@ def _of_the_draw(before: SaleSpec, after: SaleSpec, since: str) -> Iterator[Fixe
 
 
 def _of_the_section(before: Section, after: Section, path: str, since: str) -> Iterator[Fixed]:
-    if after.kind != before.kind:
-        yield Fixed(f"{path}.kind", since)
     if [each.id for each in after.ticket_types] != [each.id for each in before.ticket_types]:
         # Their order too: the first one is taken where none is asked for.
         yield Fixed(f"{path}.ticketTypes", since)

@@ -17,6 +17,7 @@ from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.errors import Refusal
 from services.kit.manifest import spec_of
+from services.kit.plans.store import PlanStore
 from services.kit.redis import connect
 from services.kit.streams import connect_nats, declare
 from services.queue.sales.desk import Desk
@@ -95,6 +96,7 @@ class Office:
             DrawStore(js, self.seeds),
             self.inventory,
             self.orders,
+            PlanStore(js),
             load_queue=self.loader.load,
             drop_queue=self.loader.drop,
             now_ms=self.clock.now_ms,

@@ -8,7 +8,10 @@ from catraca.sale.v1 import sale_pb2 as pb
 
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, set_caller
+from services.kit.plans.compiled import Plan
+from services.kit.plans.document import read_plan
 from services.queue.sales.rpc import SaleServicer
+from tests.plans import THEATRE
 
 NOW_MS = 1_700_000_000_123
 
@@ -31,6 +34,10 @@ class MemoryDesk:
         return (await self.get(*arguments))[0]
 
     archive = pause
+
+    async def push_plan(self, document: bytes, *, dry_run: bool) -> tuple[Plan, bool]:
+        self.calls.append((document, dry_run))
+        return read_plan(document), not dry_run
 
     async def list(self, *arguments: Any, **options: Any) -> tuple[list[pb.Sale], str]:
         self.calls.append((*arguments, options))
@@ -115,6 +122,19 @@ async def test_a_page_has_a_size_when_none_is_asked_for(servicer: SaleServicer, 
     answer = await servicer.ListSales(pb.ListSalesRequest(page_token="a", include_archived=True), None)
     assert desk.calls == [("a", 100, {"archived": True})]
     assert answer.next_page_token == "show"
+
+
+async def test_a_plan_is_kept_by_an_organiser_only(servicer: SaleServicer, desk: MemoryDesk) -> None:
+    request = pb.PushPlanRequest(document=THEATRE.read_bytes())
+    become("buyer")
+    with pytest.raises(Refusal, match="ROLE_REQUIRED"):
+        await servicer.PushPlan(request, None)
+    assert desk.calls == []
+    become("organiser")
+    answer = await servicer.PushPlan(request, None)
+    assert answer.stored
+    assert answer.plan.digest == read_plan(request.document).digest
+    assert (answer.categories[0].name, answer.categories[0].seats) == ("Stalls", 38)
 
 
 async def test_a_reader_learns_the_clock_that_the_phase_goes_by(servicer: SaleServicer) -> None:

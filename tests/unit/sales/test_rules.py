@@ -7,6 +7,7 @@ from catraca.sale.v1 import sale_pb2 as pb
 
 from services.kit.manifest import spec_of
 from services.queue.sales import rules
+from tests.plans import plan_of, theatre
 
 CREATED = 1_000_000
 LOBBY, OPENS, CLOSES = 2_000_000, 3_000_000, 4_000_000
@@ -135,7 +136,6 @@ FIXED = [
     ("price", price(99), BEFORE_LOBBY, "spec.sections[0].ticketTypes[0].price", "commitment"),
     ("quota", quota(9), BEFORE_LOBBY, "spec.sections[1].ticketTypes[1].quota", "commitment"),
     ("ticket types", swap_ticket_types, BEFORE_LOBBY, "spec.sections[0].ticketTypes", "commitment"),
-    ("plan", setting("seating_plan.digest", "a"), BEFORE_LOBBY, "spec.seatingPlan", "commitment"),
     ("lobby", lobby_at(LOBBY + 10), IN_LOBBY, "spec.window.lobbyOpensAt", "lobby"),
     ("opening", opens_at(OPENS + 10), IN_SALE, "spec.window.opensAt", "opening"),
     ("opening, just before", opens_at(OPENS + 10), OPENS - 1, "spec.window.opensAt", "opening"),
@@ -206,10 +206,52 @@ def test_a_new_sale_must_not_be_over() -> None:
     assert [each.path for each in rules.wrong_at_creation(spec(), CLOSES)] == ["spec.window.closesAt"]
 
 
-def test_a_new_sale_needs_its_seating_plan() -> None:
-    made = spec()
+def seated() -> pb.Sale:
+    """A sale without a line whose first section is the stalls; all is released before the opening."""
+    made = spec("None")
     made.seating_plan.digest = "a" * 64
-    assert [each.path for each in rules.wrong_at_creation(made, CREATED)] == ["spec.seatingPlan.digest"]
+    made.seating_plan.release_at.FromMilliseconds(OPENS - 1000)
+    made.sections[0].kind = pb.SECTION_KIND_SEATED
+    made.sections[0].seats.categories.append("Stalls")
+    return rules.created("show", made, CREATED, "k1")
+
+
+def release_at(ms: int) -> Edit:
+    return lambda made: made.seating_plan.release_at.FromMilliseconds(ms)
+
+
+def standing(made: pb.SaleSpec) -> None:
+    made.sections[0].kind = pb.SECTION_KIND_STANDING
+    made.sections[0].ClearField("seats")
+
+
+SEATED_FIXED = [
+    (setting("seating_plan.digest", "b"), "spec.seatingPlan.digest", "definition"),
+    (lambda made: made.sections[0].seats.categories.append("More"), "spec.sections[0].seats", "definition"),
+    (lambda made: made.sections[0].seats.accessible.append("A1"), "spec.sections[0].seats", "definition"),
+]
+
+
+@pytest.mark.parametrize(("edit", "path", "since"), SEATED_FIXED)
+def test_units_keep_their_seats(edit: Edit, path: str, since: str) -> None:
+    assert fixed(seated(), edit, BEFORE_LOBBY) == [(path, since)]
+
+
+def test_a_section_stays_what_it_is() -> None:
+    assert ("spec.sections[0].kind", "definition") in fixed(seated(), standing, BEFORE_LOBBY)
+    made = lambda made: setattr(made.sections[1], "kind", pb.SECTION_KIND_SEATED)  # noqa: E731
+    assert fixed(seated(), made, BEFORE_LOBBY) == [("spec.sections[1].kind", "definition")]
+
+
+def test_what_was_released_stays_released() -> None:
+    assert fixed(seated(), release_at(OPENS - 900), OPENS - 7000) == []
+    again = fixed(seated(), release_at(OPENS + 900), OPENS - 500)
+    assert again == [("spec.seatingPlan.releaseAt", "release")]
+
+
+def test_the_plan_says_how_many_seats_a_section_has() -> None:
+    made = rules.seated(seated().spec, plan_of(theatre()))
+    assert [section.capacity for section in made.sections] == [38, 50]
 
 
 def test_lists_leave_sections_out() -> None:

@@ -77,6 +77,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND. The section has no such ticket type. Metadata: `section`, `ticket_type`."""
     REASON_REHEARSAL: _Reason.ValueType  # 31
     """FAILED_PRECONDITION. The sale is a rehearsal: its line runs, and every hold and order is refused."""
+    REASON_PLAN_INVALID: _Reason.ValueType  # 32
+    """INVALID_ARGUMENT. The document is no seating plan, or contradicts itself. Metadata: `path`, `problem`."""
+    REASON_PLAN_NOT_FOUND: _Reason.ValueType  # 33
+    """NOT_FOUND. No seating plan with this digest is stored. Metadata: `digest`."""
     REASON_NOT_IN_LINE: _Reason.ValueType  # 40
     """---- the line ----
 
@@ -113,9 +117,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     `left.<section>` for every other section that has some.
     """
     REASON_SEAT_TAKEN: _Reason.ValueType  # 62
-    """FAILED_PRECONDITION. At least one of the named seats is not free. Metadata: `taken`."""
+    """FAILED_PRECONDITION. At least one of the named seats is not free; nothing was taken. Metadata: `section`, and
+    in `taken` the ids of those that are not, one a line.
+    """
     REASON_NOT_ADJACENT: _Reason.ValueType  # 63
-    """FAILED_PRECONDITION. No seats together as asked. Metadata: `left.<section>`."""
+    """FAILED_PRECONDITION. No seats together as asked. Metadata: `section`, `together` (how many side by side there
+    are), `left.<section>`.
+    """
     REASON_LIMIT_REACHED: _Reason.ValueType  # 64
     """FAILED_PRECONDITION. The caller holds and owns as much as one buyer may. Metadata: `limit`, `has`."""
     REASON_ALLOWANCE_EXCEEDED: _Reason.ValueType  # 65
@@ -129,9 +137,19 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_HOLD_BOUND: _Reason.ValueType  # 69
     """FAILED_PRECONDITION. The hold is bound to an order already, or its units are sold. Metadata: `state`."""
     REASON_UNITS_IN_USE: _Reason.ValueType  # 70
-    """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
+    """FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `section`,
+    `free` (how many could be blocked), and in `taken` the ids of seats that are not free, one a line.
+    """
     REASON_HOLD_LIMIT: _Reason.ValueType  # 71
     """RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
+    REASON_SEAT_RESERVED: _Reason.ValueType  # 72
+    """FAILED_PRECONDITION. Named seats are for wheelchair users or their companions, and not sold to others yet.
+    Metadata: `section`, in `seats` their ids, one a line, and `released_at` if they will be.
+    """
+    REASON_SEAT_NOT_FOUND: _Reason.ValueType  # 73
+    """NOT_FOUND. The section has no such seat. Metadata: `section`, `seat`."""
+    REASON_BLOCK_NOT_FOUND: _Reason.ValueType  # 74
+    """NOT_FOUND. The sale has no such block. Metadata: `block_id`."""
     REASON_ORDER_NOT_FOUND: _Reason.ValueType  # 80
     """---- orders and payments ----
 
@@ -237,6 +255,10 @@ REASON_TICKET_TYPE_NOT_FOUND: Reason.ValueType  # 30
 """NOT_FOUND. The section has no such ticket type. Metadata: `section`, `ticket_type`."""
 REASON_REHEARSAL: Reason.ValueType  # 31
 """FAILED_PRECONDITION. The sale is a rehearsal: its line runs, and every hold and order is refused."""
+REASON_PLAN_INVALID: Reason.ValueType  # 32
+"""INVALID_ARGUMENT. The document is no seating plan, or contradicts itself. Metadata: `path`, `problem`."""
+REASON_PLAN_NOT_FOUND: Reason.ValueType  # 33
+"""NOT_FOUND. No seating plan with this digest is stored. Metadata: `digest`."""
 REASON_NOT_IN_LINE: Reason.ValueType  # 40
 """---- the line ----
 
@@ -273,9 +295,13 @@ REASON_SECTION_SOLD_OUT: Reason.ValueType  # 61
 `left.<section>` for every other section that has some.
 """
 REASON_SEAT_TAKEN: Reason.ValueType  # 62
-"""FAILED_PRECONDITION. At least one of the named seats is not free. Metadata: `taken`."""
+"""FAILED_PRECONDITION. At least one of the named seats is not free; nothing was taken. Metadata: `section`, and
+in `taken` the ids of those that are not, one a line.
+"""
 REASON_NOT_ADJACENT: Reason.ValueType  # 63
-"""FAILED_PRECONDITION. No seats together as asked. Metadata: `left.<section>`."""
+"""FAILED_PRECONDITION. No seats together as asked. Metadata: `section`, `together` (how many side by side there
+are), `left.<section>`.
+"""
 REASON_LIMIT_REACHED: Reason.ValueType  # 64
 """FAILED_PRECONDITION. The caller holds and owns as much as one buyer may. Metadata: `limit`, `has`."""
 REASON_ALLOWANCE_EXCEEDED: Reason.ValueType  # 65
@@ -289,9 +315,19 @@ REASON_HOLD_RELEASED: Reason.ValueType  # 68
 REASON_HOLD_BOUND: Reason.ValueType  # 69
 """FAILED_PRECONDITION. The hold is bound to an order already, or its units are sold. Metadata: `state`."""
 REASON_UNITS_IN_USE: Reason.ValueType  # 70
-"""FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `free`."""
+"""FAILED_PRECONDITION. Blocking would take units that are held, sold or promised. Metadata: `section`,
+`free` (how many could be blocked), and in `taken` the ids of seats that are not free, one a line.
+"""
 REASON_HOLD_LIMIT: Reason.ValueType  # 71
 """RESOURCE_EXHAUSTED. This buyer holds, or orders and cancels, too often within one turn. Carries RetryInfo."""
+REASON_SEAT_RESERVED: Reason.ValueType  # 72
+"""FAILED_PRECONDITION. Named seats are for wheelchair users or their companions, and not sold to others yet.
+Metadata: `section`, in `seats` their ids, one a line, and `released_at` if they will be.
+"""
+REASON_SEAT_NOT_FOUND: Reason.ValueType  # 73
+"""NOT_FOUND. The section has no such seat. Metadata: `section`, `seat`."""
+REASON_BLOCK_NOT_FOUND: Reason.ValueType  # 74
+"""NOT_FOUND. The sale has no such block. Metadata: `block_id`."""
 REASON_ORDER_NOT_FOUND: Reason.ValueType  # 80
 """---- orders and payments ----
 

@@ -107,6 +107,30 @@ SECTION_KIND_SEATED: SectionKind.ValueType  # 2
 """Units are seats with rows and numbers."""
 Global___SectionKind: _TypeAlias = SectionKind  # noqa: Y015
 
+class _SeatFocus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SeatFocusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeatFocus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEAT_FOCUS_UNSPECIFIED: _SeatFocus.ValueType  # 0
+    """As FRONT."""
+    SEAT_FOCUS_FRONT: _SeatFocus.ValueType  # 1
+    """In the first row of each zone, in the middle of it; then the second."""
+    SEAT_FOCUS_CENTRE: _SeatFocus.ValueType  # 2
+    """In the middle of the section."""
+
+class SeatFocus(_SeatFocus, metaclass=_SeatFocusEnumTypeWrapper):
+    """Where the best seats of a section are."""
+
+SEAT_FOCUS_UNSPECIFIED: SeatFocus.ValueType  # 0
+"""As FRONT."""
+SEAT_FOCUS_FRONT: SeatFocus.ValueType  # 1
+"""In the first row of each zone, in the middle of it; then the second."""
+SEAT_FOCUS_CENTRE: SeatFocus.ValueType  # 2
+"""In the middle of the section."""
+Global___SeatFocus: _TypeAlias = SeatFocus  # noqa: Y015
+
 @_typing.final
 class DefineRequest(_message.Message):
     """Asks for a sale to be as `spec` says."""
@@ -310,6 +334,87 @@ class PauseResponse(_message.Message):
 Global___PauseResponse: _TypeAlias = PauseResponse  # noqa: Y015
 
 @_typing.final
+class PushPlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    document: _builtins.bytes
+    """The document, which may have 32 MiB; compressed by gzip or not."""
+    dry_run: _builtins.bool
+    """Judge only: reads and answers, but stores nothing."""
+    def __init__(
+        self,
+        *,
+        document: _builtins.bytes = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "dry_run", b"dry_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushPlanRequest: _TypeAlias = PushPlanRequest  # noqa: Y015
+
+@_typing.final
+class PushPlanResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    stored: _builtins.bool
+    """False where the plan was stored before, or only judged."""
+    @_builtins.property
+    def plan(self) -> Global___SeatingPlan: ...
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanCategory]:
+        """In the plan's order."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___SeatingPlan | None = ...,
+        name: _builtins.str = ...,
+        categories: _abc.Iterable[Global___PlanCategory] | None = ...,
+        stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "name", b"name", "plan", b"plan", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushPlanResponse: _TypeAlias = PushPlanResponse  # noqa: Y015
+
+@_typing.final
+class PlanCategory(_message.Message):
+    """A kind of seats of a plan, which a sale's section may take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    seats: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        seats: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "seats", b"seats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanCategory: _TypeAlias = PlanCategory  # noqa: Y015
+
+@_typing.final
 class ArchiveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -428,11 +533,11 @@ class SaleSpec(_message.Message):
     """Runs the whole schedule without selling: the line runs, and every hold and order is refused as REHEARSAL."""
     @_builtins.property
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Section]:
-        """What is sold, in the organiser's order. Exactly one of `sections` and `seating_plan`."""
+        """What is sold, in the organiser's order."""
 
     @_builtins.property
     def seating_plan(self) -> Global___SeatingPlan:
-        """A compiled seating plan by its digest."""
+        """Where the seats of the seated sections are; present exactly where there is a seated section."""
 
     @_builtins.property
     def window(self) -> Global___Window: ...
@@ -489,15 +594,22 @@ class Section(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     TICKET_TYPES_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A DNS label, unique within the sale, immutable."""
     title: _builtins.str
     capacity: _builtins.int
-    """How many units: they are numbered from 0 to capacity − 1. 1 to 1,000,000; may only grow."""
+    """How many units: they are numbered from 0 to capacity − 1. 1 to 1,000,000; may only grow. A seated section has
+    as many as the plan has seats for it: 0 takes that number, any other must be it.
+    """
     kind: Global___SectionKind.ValueType
     @_builtins.property
     def ticket_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TicketType]:
         """At least one; their ids are unique within the section."""
+
+    @_builtins.property
+    def seats(self) -> Global___SectionSeats:
+        """Seated sections only. Fixed once defined: units are numbered by it."""
 
     def __init__(
         self,
@@ -507,14 +619,54 @@ class Section(_message.Message):
         capacity: _builtins.int = ...,
         ticket_types: _abc.Iterable[Global___TicketType] | None = ...,
         kind: Global___SectionKind.ValueType = ...,
+        seats: Global___SectionSeats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seats", b"seats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "id", b"id", "kind", b"kind", "ticket_types", b"ticket_types", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "id", b"id", "kind", b"kind", "seats", b"seats", "ticket_types", b"ticket_types", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Section: _TypeAlias = Section  # noqa: Y015
+
+@_typing.final
+class SectionSeats(_message.Message):
+    """Which of the plan's seats a section has, and for whom they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    FOCUS_FIELD_NUMBER: _builtins.int
+    ACCESSIBLE_FIELD_NUMBER: _builtins.int
+    COMPANION_FIELD_NUMBER: _builtins.int
+    focus: Global___SeatFocus.ValueType
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The plan's categories that are sold as this section, at least one; none belongs to two sections."""
+
+    @_builtins.property
+    def accessible(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Seats for wheelchair users, and those beside them for who comes along, by their ids in the plan. Until
+        seating_plan.release_at they are only sold as such.
+        """
+
+    @_builtins.property
+    def companion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        focus: Global___SeatFocus.ValueType = ...,
+        accessible: _abc.Iterable[_builtins.str] | None = ...,
+        companion: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessible", b"accessible", "categories", b"categories", "companion", b"companion", "focus", b"focus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SectionSeats: _TypeAlias = SectionSeats  # noqa: Y015
 
 @_typing.final
 class TicketType(_message.Message):
@@ -556,16 +708,22 @@ class SeatingPlan(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: _builtins.int
+    RELEASE_AT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """SHA-256 of the compiled plan, hexadecimal."""
+    """SHA-256 of the compiled plan, hexadecimal; PushPlan answers it."""
+    @_builtins.property
+    def release_at(self) -> _timestamp_pb2.Timestamp:
+        """From when on accessible and companion seats are sold to anyone; absent: never."""
+
     def __init__(
         self,
         *,
         digest: _builtins.str = ...,
+        release_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release_at", b"release_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "release_at", b"release_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

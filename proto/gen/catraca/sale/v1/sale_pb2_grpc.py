@@ -56,6 +56,11 @@ class SaleServiceStub:
                 request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PauseRequest.SerializeToString,
                 response_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PauseResponse.FromString,
                 _registered_method=True)
+        self.PushPlan = channel.unary_unary(
+                '/catraca.sale.v1.SaleService/PushPlan',
+                request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.SerializeToString,
+                response_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.FromString,
+                _registered_method=True)
         self.Archive = channel.unary_unary(
                 '/catraca.sale.v1.SaleService/Archive',
                 request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.ArchiveRequest.SerializeToString,
@@ -104,6 +109,15 @@ class SaleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PushPlan(self, request, context):
+        """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
+        that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
+        is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Archive(self, request, context):
         """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
         Errors: WRONG_PHASE before closing, SALE_NOT_SETTLED while orders, holds or payments are open.
@@ -134,6 +148,11 @@ def add_SaleServiceServicer_to_server(servicer, server):
                     servicer.Pause,
                     request_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PauseRequest.FromString,
                     response_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PauseResponse.SerializeToString,
+            ),
+            'PushPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushPlan,
+                    request_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.FromString,
+                    response_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.SerializeToString,
             ),
             'Archive': grpc.unary_unary_rpc_method_handler(
                     servicer.Archive,
@@ -251,6 +270,33 @@ class SaleService:
             '/catraca.sale.v1.SaleService/Pause',
             catraca_dot_sale_dot_v1_dot_sale__pb2.PauseRequest.SerializeToString,
             catraca_dot_sale_dot_v1_dot_sale__pb2.PauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.sale.v1.SaleService/PushPlan',
+            catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.SerializeToString,
+            catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,11 @@ class SaleServiceStub:
     """Stops or resumes calling: OPEN ↔ PAUSED. Running turns, orders and joins go on. Errors: SALE_NOT_FOUND,
     SALE_ARCHIVED, WRONG_PHASE after closing.
     """
+    PushPlan: _grpc.UnaryUnaryMultiCallable[_sale_pb2.PushPlanRequest, _sale_pb2.PushPlanResponse]
+    """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
+    that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
+    is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
+    """
     Archive: _grpc.UnaryUnaryMultiCallable[_sale_pb2.ArchiveRequest, _sale_pb2.ArchiveResponse]
     """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
     Errors: WRONG_PHASE before closing, SALE_NOT_SETTLED while orders, holds or payments are open.
@@ -82,6 +87,11 @@ class SaleServiceAsyncStub(SaleServiceStub):
     Pause: _aio.UnaryUnaryMultiCallable[_sale_pb2.PauseRequest, _sale_pb2.PauseResponse]  # type: ignore[assignment]
     """Stops or resumes calling: OPEN ↔ PAUSED. Running turns, orders and joins go on. Errors: SALE_NOT_FOUND,
     SALE_ARCHIVED, WRONG_PHASE after closing.
+    """
+    PushPlan: _aio.UnaryUnaryMultiCallable[_sale_pb2.PushPlanRequest, _sale_pb2.PushPlanResponse]  # type: ignore[assignment]
+    """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
+    that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
+    is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
     """
     Archive: _aio.UnaryUnaryMultiCallable[_sale_pb2.ArchiveRequest, _sale_pb2.ArchiveResponse]  # type: ignore[assignment]
     """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
@@ -133,6 +143,17 @@ class SaleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sale_pb2.PauseResponse, _abc.Awaitable[_sale_pb2.PauseResponse]]:
         """Stops or resumes calling: OPEN ↔ PAUSED. Running turns, orders and joins go on. Errors: SALE_NOT_FOUND,
         SALE_ARCHIVED, WRONG_PHASE after closing.
+        """
+
+    @_abc_1.abstractmethod
+    def PushPlan(
+        self,
+        request: _sale_pb2.PushPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sale_pb2.PushPlanResponse, _abc.Awaitable[_sale_pb2.PushPlanResponse]]:
+        """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
+        that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
+        is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
         """
 
     @_abc_1.abstractmethod
