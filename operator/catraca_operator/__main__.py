@@ -1,4 +1,4 @@
-"""Starts the operator: `python -m catraca_operator`."""
+"""Starts the operator: `catraca operator`, or `python -m catraca_operator`."""
 
 import asyncio
 import socket
@@ -8,15 +8,17 @@ import kopf
 from catraca_operator import handlers
 from catraca_operator.clock import Clock
 from catraca_operator.config import Settings
+from catraca_operator.fleet import Body, Fleet
 from catraca_operator.forecast import PerReplica
+from catraca_operator.keda import Keda
 from catraca_operator.keeper import Keeper
 from catraca_operator.progress import Progress
 from catraca_operator.reconcile import Limits
-from catraca_operator.resources import Body, Cluster, Fleet
+from catraca_operator.resources import Cluster
 from catraca_operator.sales import Sales
 from catraca_operator.scaler import Scaler
 from catraca_operator.watch import Watched
-from services.kit import logs, metrics
+from services.kit import logs, metrics, tls
 from services.kit.channels import Channels
 from services.kit.settings import SettingError, exit_for, load_or_exit
 
@@ -33,6 +35,11 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def channels_of(settings: Settings) -> Channels:
+    """Channels to the services, with the operator's token and its certificate. Raises SettingError."""
+    return Channels(settings.organiser_token_file, tls.ChannelFiles(settings))
+
+
 def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
     """Puts the parts together; nothing runs yet."""
     clock = Clock()
@@ -40,6 +47,7 @@ def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
     sales = Sales(channels, settings.queue_target, settings.checkout_target, clock)
     watched = Watched(Fleet(settings.part_of), progress)
     scaler = Scaler(cluster, watched.fleet, watched.wishes, clock)
+    keda = Keda(cluster, watched.fleet, watched.fleet_changed, settings.keda_poll_s)
     turns = asyncio.Semaphore(settings.at_once)
     limits = limits_of(settings)
     per_replica = PerReplica(
@@ -61,14 +69,14 @@ def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
             turns=turns,
         )
 
-    watched.wire(keeper, scaler)
+    watched.wire(keeper, scaler, keda)
     return watched
 
 
 async def main(settings: Settings) -> None:
     """Watches and reconciles until the process is told to stop."""
     progress = Progress(settings.stuck_s)
-    channels = Channels(settings.organiser_token_file)
+    channels = channels_of(settings)
     watched = wire(settings, channels, progress)
     try:
         async with metrics.listening(settings, lambda: progress.healthy):
@@ -83,10 +91,15 @@ async def main(settings: Settings) -> None:
         await channels.close()
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Run by the settings in the environment; a wrong one ends the process with its sentence and status 2."""
     chosen = load_or_exit(Settings)
     logs.configure(NAME, chosen.log_level)
     try:
         asyncio.run(main(chosen))
     except SettingError as error:
         exit_for(error)
+
+
+if __name__ == "__main__":
+    start()
