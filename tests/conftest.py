@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from local.issuer.tokens import Minter
@@ -16,6 +17,10 @@ from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
 from local.wiring import Keys
+
+# Shared machines are slow at times, and no test judges by how long an example took.
+hypothesis.settings.register_profile("catraca", deadline=None)
+hypothesis.settings.load_profile("catraca")
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,12 @@ REFUSED = [
     (["spec"], seated(seats={}), "spec.sections[0].seats.categories", "is required"),
     (["spec"], seated(seats={"categories": []}), "spec.sections[0].seats.categories", "must not be empty"),
     (["spec"], seated(seats={"categories": [7]}), "spec.sections[0].seats.categories[0]", "must be text"),
-    (["spec"], seated(seats=EVERYTHING | {"focus": "Back"}), "spec.sections[0].seats.focus", "one of"),
+    (
+        ["spec"],
+        seated(seats=EVERYTHING | {"focus": "Back"}),
+        "spec.sections[0].seats.focus",
+        "must be one of Front, Centre",
+    ),
     (["spec"], seated(capacity=1_000_001), "spec.sections[0].capacity", "must be at most 1000000"),
     (["spec", "price"], 5, "spec.price", "is not a field"),
     ([*SECTION, "seats"], 5, "spec.sections[0].seats", "must be a mapping"),
