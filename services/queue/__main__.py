@@ -20,6 +20,7 @@ from services.kit.plans.store import PlanStore
 from services.kit.settings import load_or_exit
 from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, prepare
+from services.queue.beacon import Drand
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
@@ -30,6 +31,7 @@ from services.queue.rpc import QueueServicer
 from services.queue.sales.desk import Desk
 from services.queue.sales.neighbours import GrpcInventory, GrpcOrders
 from services.queue.sales.rpc import SaleServicer
+from services.queue.sales.rules import Offered
 from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
 from services.queue.store import LineStore
@@ -80,10 +82,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         batch=settings.call_batch,
         breath_s=settings.call_breath_ms / 1000,
     )
+    relays = [url for url in map(str.strip, settings.drand_urls.split(",")) if url]
+    drand = Drand(relays)
     replica = secrets.token_hex(8)
 
     def leader_of(sale: str) -> Leader:
-        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, pace)
+        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, drand, pace)
 
     def forget(sale: str) -> None:
         for part in (line, unary, ledger, seeds, trees):
@@ -101,6 +105,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         drop_queue=loader.drop,
         now_ms=store.now_ms,
         buyer_key_id=lambda: buyer_keys.newest.id,
+        offered=Offered(beacon=bool(relays)),
     )
     servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found, receipt_keys)
     public = PublicStanding(hubs, definitions.active)

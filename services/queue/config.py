@@ -23,6 +23,11 @@ class Settings(CommonSettings):
         "JSON list of the Ed25519 keys that join receipts are signed with, newest first, read again when the "
         "file changes; without it there are none.",
     )
+    drand_urls: str = setting(
+        "",
+        "Base URLs of drand's HTTP relays, comma-separated; each is asked until one has a true answer, which its "
+        "signature alone makes. Without any, a sale whose draw takes a beacon in is refused.",
+    )
     lease_ttl_ms: int = setting(
         3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000
     )

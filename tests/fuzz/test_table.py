@@ -242,7 +242,9 @@ ROWS: Mapping[str, Kind] = {
     "Line.concurrency": undefined(-1, 10_000_001, LOW, HIGH),
     "Line.access_code_required": undefined(True),
     "Line.challenge_required": undefined(True),
-    "Line.beacon": undefined("drand", NUL, HUGE),
+    "Line.beacon": undefined(
+        "drand", "drand:" + "a" * 63, "drand:" + "A" * 64, "drand:" + "a" * 64, NUL, HUGE
+    ),
     "Limits.per_buyer": undefined(-1, 101, LOW, HIGH),
     "Limits.holds_per_turn": undefined(-1, 1001, LOW, HIGH),
     "Holds.duration": undefined({}),

@@ -785,7 +785,9 @@ class Line(_message.Message):
     """Wanted with a join: access codes, a challenge."""
     challenge_required: _builtins.bool
     beacon: _builtins.str
-    """Take a public random value into the draw (the first round of the beacon after the root is published)."""
+    """Takes public randomness into the draw: "drand:" and the hash of a drand chain, whose first round after the
+    cohort's root is published counts. Where its relays are silent, the draw waits. Empty for none.
+    """
     @_builtins.property
     def turn_duration(self) -> _duration_pb2.Duration:
         """How long a called buyer has; default 5 minutes."""
