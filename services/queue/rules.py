@@ -1,5 +1,6 @@
 """What the line decides, without I/O and without a clock: places, turns, calling, availability, estimates."""
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ RATE_MIN_CALLED = 10
 # A wait longer than this is not worth a number.
 ESTIMATE_MAX_S = 24 * 3600
 CODE_CHARS = 256
-
+ACCESS_CODE_LETTERS = (4, 64)
+USES_MAX = 1_000_000
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -27,9 +29,28 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None
 
 
-def is_code(text: str) -> bool:
+def is_code(text: str, most: int) -> bool:
     """Whether a text can be an access code, or a solved challenge; none at all can be one too."""
-    return len(text) <= CODE_CHARS and (not text or text.isprintable())
+    return len(text) <= most and (not text or text.isprintable())
+
+
+def plain_code(text: str) -> str:
+    """An access code as it is compared: case, spaces and hyphens do not count."""
+    return "".join(text.upper().replace("-", "").split())
+
+
+def is_access_code(text: str) -> bool:
+    """Whether a text can be a sale's access code."""
+    plain = plain_code(text)
+    return (
+        ACCESS_CODE_LETTERS[0] <= len(plain) <= ACCESS_CODE_LETTERS[1] and plain.isascii() and plain.isalnum()
+    )
+
+
+def access_code_id(secret: bytes, sale: str, text: str) -> bytes:
+    """What is kept of an access code, 16 bytes: without the sale's secret nobody can try codes against it."""
+    data = f"{sale}\x00{plain_code(text)}".encode()
+    return hashlib.blake2b(data, digest_size=16, key=secret, person=b"access code").digest()
 
 
 def has_line(sale: sale_pb2.Sale) -> bool:
@@ -49,6 +70,8 @@ def script_definition(sale: sale_pb2.Sale) -> dict[str, object]:
         "closes_ms": window.closes_at.ToMilliseconds(),
         "paused": spec.paused,
         "commitment": sale.draw_commitment,
+        "codes": spec.line.access_code_required,
+        "challenge": spec.line.challenge_required,
     }
 
 

@@ -124,8 +124,6 @@ class Offered:
 def not_offered(spec: SaleSpec, offered: Offered) -> list[Wrong]:
     """What the contract names and no part does, or not by these settings: it is refused, not ignored."""
     asked = {
-        "spec.line.accessCodeRequired": (spec.line.access_code_required, "is not offered"),
-        "spec.line.challengeRequired": (spec.line.challenge_required, "is not offered"),
         "spec.line.beacon": (
             bool(spec.line.beacon) and not offered.beacon,
             "is not offered: the queue's CATRACA_DRAND_URLS names no relay",

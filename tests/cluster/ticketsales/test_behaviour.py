@@ -185,7 +185,6 @@ BY_DEFINE: list[tuple[dict[str, Any], str, str]] = [
         "ticketTypes",
     ),
     ({"sections": [floor(), floor(id="new")]}, "DEFINITION_FIXED", "spec.sections[1]"),
-    (line(challengeRequired=True), "DEFINITION_INVALID", "spec.line.challengeRequired"),
     (line(beacon=f"drand:{'a' * 64}"), "DEFINITION_INVALID", "spec.line.beacon"),
 ]
 

@@ -22,7 +22,7 @@ from services.queue.states import Availability
 from services.queue.store import LineStore
 from services.queue.trees import Trees
 from services.queue.workers.leader import Leader, Pace
-from tests.integration.line.fakes import MemoryLedger
+from tests.integration.line.fakes import MemoryLedger, joiners
 from tests.integration.line.relay_of_drand import Chain, Relay
 
 HOUR = 3_600_000
@@ -69,7 +69,7 @@ class Sale:
             await self.store.define(self.id, self.revision, definition)
 
     async def join(self, *numbers: int) -> None:
-        await self.store.join(self.id, [buyer(number) for number in numbers])
+        await self.store.join(self.id, joiners([buyer(number) for number in numbers]))
 
     def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
         async def secrets(_sale: str) -> DrawSecrets:

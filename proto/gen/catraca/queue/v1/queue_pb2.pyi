@@ -91,9 +91,9 @@ class JoinRequest(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     access_code: _builtins.str
-    """For sales that want one; at most 256 printable characters."""
+    """For sales that want one; at most 256 printable characters. Case, spaces and hyphens do not count."""
     challenge: _builtins.str
-    """A solved challenge, for sales that want one; at most 256 printable characters."""
+    """A solved challenge, for sales that want one, as altcha's widget gives it: base64 of JSON, at most 2048 characters."""
     def __init__(
         self,
         *,
@@ -134,6 +134,51 @@ class JoinResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
+
+@_typing.final
+class GetChallengeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChallengeRequest: _TypeAlias = GetChallengeRequest  # noqa: Y015
+
+@_typing.final
+class GetChallengeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.str
+    """A challenge of ALTCHA's second version as JSON, good for one join of this buyer; empty where the sale wants none."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is too late to join with it."""
+
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "expires_at", b"expires_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChallengeResponse: _TypeAlias = GetChallengeResponse  # noqa: Y015
 
 @_typing.final
 class GetPlaceRequest(_message.Message):
