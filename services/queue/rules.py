@@ -142,13 +142,13 @@ def _recent(standing: Standing) -> Sequence[tuple[int, int]]:
     return [mark for mark in standing.marks if standing.now_ms - mark[0] <= RATE_WINDOW_MS]
 
 
-def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
-    """A range of seconds the wait is likely to end in, or None where nothing honest can be said.
+def pace(standing: Standing) -> tuple[float, float] | None:
+    """A range of buyers called per second, or None where nothing honest can be said.
 
     The calls of the last minute are taken as a count with a Poisson spread of two deviations, so that few
     calls make a wide range. When everything is promised or sold, nobody can know.
     """
-    if ahead is None or standing.phase is not Phase.OPEN or standing.availability is not Availability.SELLING:
+    if standing.phase is not Phase.OPEN or standing.availability is not Availability.SELLING:
         return None
     marks = _recent(standing)
     called = standing.serving - marks[0][1] if marks else 0
@@ -156,8 +156,15 @@ def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
     if called < RATE_MIN_CALLED or rate <= 0:
         return None
     spread = 2.0 / math.sqrt(called)
-    low = math.floor(ahead / (rate * (1.0 + spread)))
-    high = math.ceil((ahead + 1) / (rate * (1.0 - min(spread, 0.9))))
+    return rate * (1.0 - min(spread, 0.9)), rate * (1.0 + spread)
+
+
+def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
+    """A range of seconds the wait is likely to end in, or None where nothing honest can be said."""
+    likely = pace(standing)
+    if ahead is None or likely is None:
+        return None
+    low, high = math.floor(ahead / likely[1]), math.ceil((ahead + 1) / likely[0])
     return (low, high) if high <= ESTIMATE_MAX_S else None
 
 

@@ -826,6 +826,7 @@ class SaleStanding(_message.Message):
     OPENS_AT_FIELD_NUMBER: _builtins.int
     CLOSES_AT_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     phase: _sale_pb2.SalePhase.ValueType
     serving: _builtins.int
     """Every place below it has been called."""
@@ -844,6 +845,12 @@ class SaleStanding(_message.Message):
     def closes_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def pace(self) -> Global___Pace:
+        """How fast places are likely to be called; absent where nothing honest can be said. Who has a place and is not
+        called waits (place − serving) / high to (place − serving + 1) / low seconds.
+        """
+
     def __init__(
         self,
         *,
@@ -857,14 +864,39 @@ class SaleStanding(_message.Message):
         opens_at: _timestamp_pb2.Timestamp | None = ...,
         closes_at: _timestamp_pb2.Timestamp | None = ...,
         now: _timestamp_pb2.Timestamp | None = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closes_at", b"closes_at", "now", b"now", "opens_at", b"opens_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closes_at", b"closes_at", "now", b"now", "opens_at", b"opens_at", "pace", b"pace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "calling_rate", b"calling_rate", "closes_at", b"closes_at", "cohort", b"cohort", "drawn", b"drawn", "joined", b"joined", "now", b"now", "opens_at", b"opens_at", "phase", b"phase", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "calling_rate", b"calling_rate", "closes_at", b"closes_at", "cohort", b"cohort", "drawn", b"drawn", "joined", b"joined", "now", b"now", "opens_at", b"opens_at", "pace", b"pace", "phase", b"phase", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SaleStanding: _TypeAlias = SaleStanding  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """An honest range in buyers called per second; low is above 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
 
 @_typing.final
 class Admission(_message.Message):
