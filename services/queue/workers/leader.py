@@ -128,6 +128,9 @@ class Leader:
         """Does what is due and answers the seconds until the next look. Raises Refusal in an outage."""
         fence, standing = await self._store.lead(self._sale, self._token, self._pace.lease_ttl_ms)
         self.leads = fence is not None
+        if standing.phase is Phase.LOBBY:
+            # Whoever joined is hashed by now: at opening only the last ones are left, whoever leads then.
+            await self._trees.grown(self._sale, standing.joined)
         if fence is None:
             # Whoever leads next begins from what the stores say.
             self._state = None
@@ -137,8 +140,6 @@ class Leader:
         if standing.phase is Phase.CLOSED:
             return IDLE_S
         if standing.cohort is None:
-            # Whoever joined is hashed by now, so that at opening only the last ones are left.
-            await self._trees.grown(self._sale, standing.joined)
             # At the very millisecond: the first look after it freezes the cohort.
             return min(LOBBY_S, self._lease_s / 3, (standing.opens_ms - standing.now_ms) / 1000)
         if not standing.drawn:
