@@ -133,10 +133,16 @@ class Buyer:
         self.sale = sale
         self.metadata = bearer(token, buyer=subject)
 
-    async def join(self) -> queue.Place:
+    async def join(self, *, access_code: str = "", challenge: str = "") -> queue.Place:
         """Take a place, or learn the one taken before."""
-        request = queue.JoinRequest(sale=self.sale)
+        request = queue.JoinRequest(sale=self.sale, access_code=access_code, challenge=challenge)
         return (await answered(self.at.queue.Join(request, metadata=self.metadata, timeout=DEADLINE_S))).place
+
+    async def challenge(self) -> queue.GetChallengeResponse:
+        """Work to do before joining, where the sale wants some."""
+        request = queue.GetChallengeRequest(sale=self.sale)
+        call = self.at.queue.GetChallenge(request, metadata=self.metadata, timeout=DEADLINE_S)
+        return await answered(call)
 
     async def receipt(self) -> queue.GetReceiptResponse:
         """The buyer's receipt, and once there is a draw the path to its root."""
@@ -240,6 +246,13 @@ class Organiser:
         request = sales.PauseRequest(sale=name, paused=paused)
         call = self.at.sales.Pause(request, metadata=self.metadata, timeout=DEADLINE_S)
         return (await answered(call)).sale
+
+    async def put_codes(self, name: str, codes: Sequence[str], uses: int) -> sales.PutAccessCodesResponse:
+        """Let access codes be used so often in all; at most 1000 in one call."""
+        request = sales.PutAccessCodesRequest(sale=name, codes=codes, uses=uses)
+        return await answered(
+            self.at.sales.PutAccessCodes(request, metadata=self.metadata, timeout=DEADLINE_S)
+        )
 
     async def ledger(self, name: str) -> inventory.Ledger:
         """The promise ledger's watermark and counts."""

@@ -26,6 +26,7 @@ NOT_REPEATED = (
     ("catraca.sale.v1.SaleService", "Define"),
     ("catraca.sale.v1.SaleService", "Pause"),
     ("catraca.sale.v1.SaleService", "Archive"),
+    ("catraca.sale.v1.SaleService", "PutAccessCodes"),
 )
 _SERVICE_CONFIG = json.dumps(
     {

@@ -20,6 +20,8 @@ from services.kit.plans.store import PlanStore
 from services.kit.settings import load_or_exit
 from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, prepare
+from services.queue.beacon import Drand
+from services.queue.challenges import Challenges
 from services.queue.config import Settings
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
@@ -27,9 +29,11 @@ from services.queue.metrics import LineReading
 from services.queue.public import PublicStanding
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
+from services.queue.sales.codes import Codes
 from services.queue.sales.desk import Desk
 from services.queue.sales.neighbours import GrpcInventory, GrpcOrders
 from services.queue.sales.rpc import SaleServicer
+from services.queue.sales.rules import Offered
 from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
 from services.queue.store import LineStore
@@ -67,11 +71,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     receipt_keys = LiveSigningRing(receipt_key, "receipt_key_file") if receipt_key else None
     definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
     cache = EpochCache(epochs)
-    store = LineStore(redis, cache, settings.rejoin_pause_s)
+    store = LineStore(redis, cache, settings.rejoin_pause_s, settings.challenge_s)
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
     trees = Trees(store, seeds.salt, cache.last)
     receipts = Receipts(receipt_keys, seeds.salt)
-    line = Line(store, ledger, receipts, trees, admission_keys, definitions.active)
+    challenges = Challenges(admission_keys, settings.challenge_digits, settings.challenge_s)
+    line = Line(store, ledger, receipts, trees, challenges, admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
     pace = Pace(
@@ -80,10 +85,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         batch=settings.call_batch,
         breath_s=settings.call_breath_ms / 1000,
     )
+    relays = [url for url in map(str.strip, settings.drand_urls.split(",")) if url]
+    drand = Drand(relays)
     replica = secrets.token_hex(8)
 
     def leader_of(sale: str) -> Leader:
-        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, pace)
+        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, drand, pace)
 
     def forget(sale: str) -> None:
         for part in (line, unary, ledger, seeds, trees):
@@ -101,11 +108,13 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
         drop_queue=loader.drop,
         now_ms=store.now_ms,
         buyer_key_id=lambda: buyer_keys.newest.id,
+        offered=Offered(beacon=bool(relays)),
     )
-    servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found, receipt_keys)
+    codes = Codes(definitions, store, buyer_keys)
+    servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found, receipt_keys, challenges)
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
-    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk), reading)
+    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk, codes), reading)
 
 
 async def main(settings: Settings) -> None:

@@ -23,6 +23,11 @@ class Settings(CommonSettings):
         "JSON list of the Ed25519 keys that join receipts are signed with, newest first, read again when the "
         "file changes; without it there are none.",
     )
+    drand_urls: str = setting(
+        "",
+        "Base URLs of drand's HTTP relays, comma-separated; each is asked until one has an answer that "
+        "the chain signed. Without any, a sale whose draw takes a beacon in is refused.",
+    )
     lease_ttl_ms: int = setting(
         3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000
     )
@@ -75,6 +80,19 @@ class Settings(CommonSettings):
         "line takes room for good.",
         minimum=0,
         maximum=60,
+    )
+    challenge_digits: int = setting(
+        4,
+        "Hexadecimal zeros to find before joining a sale that wants a challenge: each more is 16 times the "
+        "work; 4 are 65,536 hashes on average, which is a second or a few on a phone.",
+        minimum=1,
+        maximum=8,
+    )
+    challenge_s: float = setting(
+        600.0,
+        "Seconds in which a challenge can be solved and joined with.",
+        minimum=10,
+        maximum=86_400,
     )
     streams_per_buyer: int = setting(
         20,

@@ -12,10 +12,11 @@ from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.keys import Ring
 from services.queue import rules
+from services.queue.challenges import Challenges
 from services.queue.draw import Permutation
 from services.queue.ledger import Ledger
 from services.queue.receipts import Receipts
-from services.queue.states import Entry, Phase, PlaceState, PlaceView, Standing, Turn
+from services.queue.states import Entry, Joiner, Phase, PlaceState, PlaceView, Standing, Turn
 from services.queue.store import LineStore, wrong_phase
 from services.queue.trees import Trees
 
@@ -53,6 +54,7 @@ class Line:
         ledger: Ledger,
         receipts: Receipts,
         trees: Trees,
+        challenges: Challenges,
         admission_keys: Ring,
         definition_of: Callable[[str], Definition],
     ) -> None:
@@ -61,21 +63,25 @@ class Line:
         self._ledger = ledger
         self._receipts = receipts
         self._trees = trees
+        self._challenges = challenges
         self._admission_keys = admission_keys
         self._definition_of = definition_of
         self._drawn: dict[str, tuple[bytes, Permutation | None]] = {}
 
-    async def join(self, sale: str, buyers: Sequence[bytes]) -> Joins:
-        """Takes a place for each buyer; whoever has a live one keeps it. Raises NO_LINE, WRONG_PHASE.
+    async def join(self, sale: str, joiners: Sequence[Joiner]) -> Joins:
+        """Takes a place for each; whoever has a live one keeps it. Raises NO_LINE, WRONG_PHASE.
 
-        Who left and comes back too soon is refused alone, as JOIN_LIMIT.
+        Some are refused alone: JOIN_LIMIT for who left and comes back too soon, CHALLENGE_REQUIRED,
+        ACCESS_CODE_INVALID.
         """
         definition = self._definition_of(sale)
-        entries, standing = await self._store.join(sale, buyers)
+        answers, standing = await self._store.join(sale, joiners)
+        buyers = [joiner.buyer for joiner in joiners]
+        entries = [None if isinstance(answer, str) else answer for answer in answers]
         views = await self._views(sale, buyers, entries, standing)
-        for position, entry in enumerate(entries):
-            if entry is None:
-                views[position] = Refusal("JOIN_LIMIT", retry_after_s=self._store.rejoin_pause_s, sale=sale)
+        for position, answer in enumerate(answers):
+            if isinstance(answer, str):
+                views[position] = self._unjoined(answer, sale, buyers[position])
         views, standing = await self._renewed(sale, buyers, views, standing)
         joined = [
             (buyer, view.entry.index)
@@ -83,6 +89,14 @@ class Line:
             if isinstance(view, PlaceView)
         ]
         return Joins(views, standing, await self._receipts.sign(definition.sale, joined, standing.now_ms))
+
+    def _unjoined(self, word: str, sale: str, buyer: bytes) -> Refusal:
+        """Why a buyer has no place, with what they can do about it."""
+        if word == "JOIN_LIMIT":
+            return Refusal(word, retry_after_s=self._store.rejoin_pause_s, sale=sale)
+        if word == "CHALLENGE_REQUIRED":
+            return Refusal(word, challenge=self._challenges.make(sale, buyer)[0])
+        return Refusal(word, sale=sale)
 
     async def receipt(
         self, sale: str, buyer: bytes, entry: Entry, standing: Standing

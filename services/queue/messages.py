@@ -52,6 +52,9 @@ def standing_message(standing: Standing) -> queue_pb2.SaleStanding:
     fill_time(message.opens_at, standing.opens_ms)
     fill_time(message.closes_at, standing.closes_ms)
     fill_time(message.now, standing.now_ms)
+    likely = rules.pace(standing)
+    if likely is not None:
+        message.pace.low, message.pace.high = likely
     return message
 
 

@@ -6,6 +6,7 @@ sale's time is not in the body but in the `Date` header, which a cache keeps cur
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ def document(sale: str, standing: Standing) -> Document:
         "availability": standing.availability,
         # Two digits: a rate is an estimate, and a new digit would be a new document.
         "calling_rate": float(f"{rules.calling_rate(standing):.2g}"),
+        "pace": _pace(standing),
         "opens_at": _written(standing.opens_ms),
         "closes_at": _written(standing.closes_ms),
     }
@@ -128,6 +130,17 @@ def _refused(refusal: Refusal) -> web.Response:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
     body = {"reason": refusal.word, "message": refusal.message}
     return web.json_response(body, status=status, headers=headers)
+
+
+def _pace(standing: Standing) -> list[float] | None:
+    """The range of buyers called per second in two digits, the lower end rounded down, the upper one up."""
+    likely = rules.pace(standing)
+    if likely is None:
+        return None
+    low, high = likely
+    digits = [10.0 ** (math.floor(math.log10(each)) - 1) for each in likely]
+    ends = math.floor(low / digits[0]) * digits[0], math.ceil(high / digits[1]) * digits[1]
+    return [float(f"{end:.2g}") for end in ends]
 
 
 def _written(ms: int) -> str:

@@ -9,9 +9,10 @@ from catraca.queue.v1 import queue_pb2
 
 from services.kit.buyers import to_raw, to_text
 from services.kit.errors import Refusal
-from services.kit.identity import Buyer, buyer_of, caller
+from services.kit.identity import Buyer, buyer_key, buyer_of, caller
 from services.kit.per_buyer import StreamsPerBuyer
 from services.kit.signing import SigningKeys
+from services.queue.challenges import Challenges
 from services.queue.config import Settings
 from services.queue.line import Line
 from services.queue.messages import draw_message, fill_place, standing_message
@@ -39,12 +40,13 @@ class QueueServicer(ManyMethods):
         store: LineStore,
         sale_of: SaleOf,
         receipt_keys: SigningKeys | None,
+        challenges: Challenges,
     ) -> None:
         """`sale_of` answers a sale's definition and raises Refusal where there is none, or none any more.
 
         Without `receipt_keys` there are no receipts.
         """
-        super().__init__(line, sale_of)
+        super().__init__(line, sale_of, challenges)
         self._settings = settings
         self._unary = unary
         self._hubs = hubs
@@ -58,10 +60,24 @@ class QueueServicer(ManyMethods):
         refusal = codes_refusal(request)
         if refusal is not None:
             raise refusal
-        buyer = who.raw_in((await self._with_line(request.sale)).sale)
-        seen = await self._unary.join(request.sale, buyer)
+        sale = (await self._with_line(request.sale)).sale
+        key = buyer_key(who.keys, sale)
+        joiner = self._joiner(sale.sale, key, who.raw_in(sale), request)
+        seen = await self._unary.join(request.sale, joiner)
         response = queue_pb2.JoinResponse(receipt=seen.receipt)
         fill_place(response.place, seen.view)
+        return response
+
+    async def GetChallenge(
+        self, request: queue_pb2.GetChallengeRequest, context: Context
+    ) -> queue_pb2.GetChallengeResponse:
+        """Makes a challenge for the caller."""
+        who = buyer_of(context)
+        sale = (await self._with_line(request.sale)).sale
+        response = queue_pb2.GetChallengeResponse()
+        if sale.spec.line.challenge_required:
+            response.challenge, expires_at = self._challenges.make(sale.sale, who.raw_in(sale))
+            response.expires_at.FromSeconds(expires_at)
         return response
 
     async def GetPlace(

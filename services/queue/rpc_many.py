@@ -1,5 +1,6 @@
 """QueueService for BFFs: many buyers in one message, one run of the script for each, answers in order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -11,9 +12,13 @@ from services.kit import metrics
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, buyer_key, caller, raw_buyer_for
+from services.kit.keys import SymmetricKey
 from services.queue import rules
+from services.queue.challenges import CHARS as CHALLENGE_CHARS
+from services.queue.challenges import Challenges
 from services.queue.line import BUYERS_PER_RUN, Line, View
 from services.queue.messages import fill_place
+from services.queue.states import Joiner
 
 Context = Any
 A = TypeVar("A")
@@ -21,16 +26,19 @@ SaleOf = Callable[[str], Awaitable[Definition]]
 
 ITEMS_PER_MESSAGE = 1000
 SUBJECTS_PER_READ = 5000
+# Some milliseconds of the event loop.
+CHALLENGES_AT_ONCE = 25
 METHOD = "/catraca.queue.v1.QueueService/{}"
 
 
 class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
     """The batch methods. An item that is refused does not stop the others."""
 
-    def __init__(self, line: Line, sale_of: SaleOf) -> None:
+    def __init__(self, line: Line, sale_of: SaleOf, challenges: Challenges) -> None:
         """`sale_of` as for QueueServicer."""
         self._line = line
         self._sale_of = sale_of
+        self._challenges = challenges
 
     async def _with_line(self, sale: str) -> Definition:
         """The definition of a sale that has a line. Raises INVALID_FIELD, SALE_NOT_FOUND, NO_LINE."""
@@ -53,13 +61,36 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
             batch = _Batch(who, sale, [item.subject for item in request.items], refusals)
             response = queue_pb2.JoinManyResponse()
             if batch.buyers:
-                joins = await self._line.join(request.sale, batch.buyers)
+                joiners = await self._joiners(sale, buyer_key(who.keys, sale), batch, request.items)
+                joins = await self._line.join(request.sale, joiners)
                 if joins.receipt is not None:
                     response.receipt.CopyFrom(joins.receipt)
                 _fill_places("JoinMany", response.results, batch.merged(joins.views))
             else:
                 _fill_places("JoinMany", response.results, batch.merged([]))
             yield response
+
+    async def _joiners(
+        self, sale: Sale, key: SymmetricKey, batch: "_Batch", items: Sequence[queue_pb2.JoinItem]
+    ) -> list[Joiner]:
+        """What the batch's buyers bring; between challenges others on this event loop have their turn."""
+        joiners = []
+        for buyer, item in zip(batch.buyers, batch.sound(items), strict=True):
+            joiners.append(self._joiner(sale.sale, key, buyer, item))
+            if item.challenge and len(joiners) % CHALLENGES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return joiners
+
+    def _joiner(
+        self, sale: str, key: SymmetricKey, buyer: bytes, item: queue_pb2.JoinRequest | queue_pb2.JoinItem
+    ) -> Joiner:
+        """A buyer, and what they bring that opens the line. What does not is as good as nothing."""
+        code = challenge = b""
+        if item.access_code:
+            code = rules.access_code_id(key.secret, sale, item.access_code)
+        if item.challenge:
+            challenge = self._challenges.solved(sale, buyer, item.challenge) or b""
+        return Joiner(buyer, code, challenge)
 
     async def GetPlaces(
         self, request: queue_pb2.GetPlacesRequest, context: Context
@@ -117,6 +148,12 @@ class _Batch:
             except Refusal as refusal:
                 self._refused[position] = refusal
 
+    def sound(self, items: Sequence[A]) -> Sequence[A]:
+        """The items of `buyers`, of a message's."""
+        if not self._refused:
+            return items
+        return [item for at, item in enumerate(items) if at not in self._refused]
+
     def merged(self, answers: Sequence[A]) -> Sequence[A | Refusal]:
         """The answers to `buyers`, with the refusals where they belong."""
         if not self._refused:
@@ -128,9 +165,9 @@ class _Batch:
 
 def codes_refusal(item: queue_pb2.JoinRequest | queue_pb2.JoinItem) -> Refusal | None:
     """What is wrong with the codes that come with a join; None where nothing is."""
-    for field in ("access_code", "challenge"):
-        if not rules.is_code(getattr(item, field)):
-            expected = f"at most {rules.CODE_CHARS} printable characters"
+    for field, most in (("access_code", rules.CODE_CHARS), ("challenge", CHALLENGE_CHARS)):
+        if not rules.is_code(getattr(item, field), most):
+            expected = f"at most {most} printable characters"
             return Refusal("INVALID_FIELD", field=field, expected=expected)
     return None
 

@@ -1,5 +1,6 @@
 """What the line decides, without I/O and without a clock: places, turns, calling, availability, estimates."""
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ RATE_MIN_CALLED = 10
 # A wait longer than this is not worth a number.
 ESTIMATE_MAX_S = 24 * 3600
 CODE_CHARS = 256
-
+ACCESS_CODE_LETTERS = (4, 64)
+USES_MAX = 1_000_000
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -27,9 +29,28 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None
 
 
-def is_code(text: str) -> bool:
+def is_code(text: str, most: int) -> bool:
     """Whether a text can be an access code, or a solved challenge; none at all can be one too."""
-    return len(text) <= CODE_CHARS and (not text or text.isprintable())
+    return len(text) <= most and (not text or text.isprintable())
+
+
+def plain_code(text: str) -> str:
+    """An access code as it is compared: case, spaces and hyphens do not count."""
+    return "".join(text.upper().replace("-", "").split())
+
+
+def is_access_code(text: str) -> bool:
+    """Whether a text can be a sale's access code."""
+    plain = plain_code(text)
+    return (
+        ACCESS_CODE_LETTERS[0] <= len(plain) <= ACCESS_CODE_LETTERS[1] and plain.isascii() and plain.isalnum()
+    )
+
+
+def access_code_id(secret: bytes, sale: str, text: str) -> bytes:
+    """What is kept of an access code, 16 bytes: without the sale's secret nobody can try codes against it."""
+    data = f"{sale}\x00{plain_code(text)}".encode()
+    return hashlib.blake2b(data, digest_size=16, key=secret, person=b"access code").digest()
 
 
 def has_line(sale: sale_pb2.Sale) -> bool:
@@ -49,6 +70,8 @@ def script_definition(sale: sale_pb2.Sale) -> dict[str, object]:
         "closes_ms": window.closes_at.ToMilliseconds(),
         "paused": spec.paused,
         "commitment": sale.draw_commitment,
+        "codes": spec.line.access_code_required,
+        "challenge": spec.line.challenge_required,
     }
 
 
@@ -119,13 +142,13 @@ def _recent(standing: Standing) -> Sequence[tuple[int, int]]:
     return [mark for mark in standing.marks if standing.now_ms - mark[0] <= RATE_WINDOW_MS]
 
 
-def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
-    """A range of seconds the wait is likely to end in, or None where nothing honest can be said.
+def pace(standing: Standing) -> tuple[float, float] | None:
+    """A range of buyers called per second, or None where nothing honest can be said.
 
     The calls of the last minute are taken as a count with a Poisson spread of two deviations, so that few
     calls make a wide range. When everything is promised or sold, nobody can know.
     """
-    if ahead is None or standing.phase is not Phase.OPEN or standing.availability is not Availability.SELLING:
+    if standing.phase is not Phase.OPEN or standing.availability is not Availability.SELLING:
         return None
     marks = _recent(standing)
     called = standing.serving - marks[0][1] if marks else 0
@@ -133,8 +156,15 @@ def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
     if called < RATE_MIN_CALLED or rate <= 0:
         return None
     spread = 2.0 / math.sqrt(called)
-    low = math.floor(ahead / (rate * (1.0 + spread)))
-    high = math.ceil((ahead + 1) / (rate * (1.0 - min(spread, 0.9))))
+    return rate * (1.0 - min(spread, 0.9)), rate * (1.0 + spread)
+
+
+def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
+    """A range of seconds the wait is likely to end in, or None where nothing honest can be said."""
+    likely = pace(standing)
+    if ahead is None or likely is None:
+        return None
+    low, high = math.floor(ahead / likely[1]), math.ceil((ahead + 1) / likely[0])
     return (low, high) if high <= ESTIMATE_MAX_S else None
 
 

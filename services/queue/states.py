@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 NOT_IN_LINE = "NOT_IN_LINE"
 
@@ -75,6 +76,16 @@ class Standing:
     def drawn(self) -> bool:
         """Places are known."""
         return bool(self.key)
+
+
+class Joiner(NamedTuple):
+    """Who wants to join, by their internal id of 16 bytes."""
+
+    buyer: bytes
+    code: bytes = b""
+    """The access code's id, 16 bytes; empty for none."""
+    challenge: bytes = b""
+    """The id of the challenge that this buyer solved, 16 bytes; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from services.kit.errors import Refusal, refuse_word
 from services.kit.lua import NotLoaded, Script, raw
 from services.kit.relay import BuildBatch, OutboxRelay
 from services.queue.draw import BUYER_BYTES
-from services.queue.states import Availability, DrawFacts, Entry, Phase, Standing
+from services.queue.states import Availability, DrawFacts, Entry, Joiner, Phase, Standing
 
-KEYS = ("meta", "def", "index", "members", "out", "lease")
+KEYS = ("meta", "def", "index", "members", "out", "lease", "codes", "spent")
 RECORD_BYTES = 22
+NO_ID = bytes(16)
 
 Command = Mapping[str, Any]
 Result = dict[str, Any]
@@ -58,9 +59,15 @@ def keys_of(sale: str) -> list[str]:
 class LineStore:
     """The line of every sale, as Redis keeps it."""
 
-    def __init__(self, redis: Redis, epochs: EpochBook, rejoin_pause_s: float = 0.0) -> None:
-        """`redis` answers bytes. `rejoin_pause_s` is the least time between two joins of who left."""
+    def __init__(
+        self, redis: Redis, epochs: EpochBook, rejoin_pause_s: float = 0.0, challenge_s: float = 600.0
+    ) -> None:
+        """`redis` answers bytes. `rejoin_pause_s` is the least time between two joins of who left.
+
+        `challenge_s` is how long a challenge can be solved, and so how long a used one is remembered.
+        """
         self.rejoin_pause_s = rejoin_pause_s
+        self._challenge_ms = round(challenge_s * 1000)
         self._redis = redis
         self._epochs = epochs
         self._script = load_script()
@@ -91,16 +98,33 @@ class LineStore:
         (result,) = await self.run(sale, {"op": "define", "revision": revision, "definition": definition})
         return int(result["revision"])
 
-    async def join(self, sale: str, buyers: Sequence[bytes]) -> tuple[list[Entry | None], Standing]:
-        """Gives each buyer (16 bytes) a place; None for who left and comes back within the pause.
+    async def join(self, sale: str, joiners: Sequence[Joiner]) -> tuple[list[Entry | str], Standing]:
+        """Gives each a place, or says why not: JOIN_LIMIT, CHALLENGE_REQUIRED, ACCESS_CODE_INVALID.
 
         Raises NO_LINE, WRONG_PHASE, OVERLOADED.
         """
-        pause_ms = round(self.rejoin_pause_s * 1000)
-        command = {"op": "join", "buyers": b"".join(buyers), "pause_ms": pause_ms}
+        command = {
+            "op": "join",
+            "buyers": b"".join(joiner.buyer for joiner in joiners),
+            "pause_ms": round(self.rejoin_pause_s * 1000),
+            "codes": _ids([joiner.code for joiner in joiners]),
+            "challenges": _ids([joiner.challenge for joiner in joiners]),
+            "spent_ms": self._challenge_ms,
+        }
         joined, seen = await self.run(sale, command, _STANDING)
         standing = standing_of(seen)
-        return _entries(joined, standing.now_ms), standing
+        entries = _entries(joined, standing.now_ms)
+        words = dict.fromkeys(joined["unsolved"], "CHALLENGE_REQUIRED")
+        words |= dict.fromkeys(joined["unopened"], "ACCESS_CODE_INVALID")
+        return [entry or words.get(at, "JOIN_LIMIT") for at, entry in enumerate(entries)], standing
+
+    async def put_codes(self, sale: str, codes: Sequence[bytes], uses: int) -> tuple[int, int, int]:
+        """Lets each code be used so often in all; how many are new, how many changed, how many there are.
+
+        Raises NO_LINE, WRONG_PHASE, OVERLOADED.
+        """
+        (result,) = await self.run(sale, {"op": "codes", "codes": b"".join(codes), "uses": uses})
+        return int(result["added"]), int(result["changed"]), int(result["known"])
 
     async def renew(
         self, sale: str, buyers: Sequence[bytes], over: Sequence[int]
@@ -296,6 +320,11 @@ def _entries(result: Result, now_ms: int) -> list[Entry | None]:
     for position, record in zip(earlier[::2], earlier[1::2], strict=True):
         entries[position] = _entry(result["indexes"][position], record)
     return entries
+
+
+def _ids(ids: Sequence[bytes]) -> bytes:
+    """Ids one after the other, zeros for who has none; nothing where nobody has one."""
+    return b"".join(each or NO_ID for each in ids) if any(ids) else b""
 
 
 def _callees(result: Result) -> Callees:

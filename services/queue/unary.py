@@ -9,8 +9,9 @@ from catraca.queue.v1 import queue_pb2
 from services.kit.batcher import Batcher, PerKey
 from services.kit.errors import Refusal
 from services.queue.line import BUYERS_PER_RUN, Line, View
-from services.queue.states import PlaceView, Standing
+from services.queue.states import Joiner, PlaceView, Standing
 
+T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -38,9 +39,9 @@ class Unary:
         self._leaves = _per_sale("queue_leaves", self._run_leaves, BUYERS_PER_RUN)
         self._enters = _per_sale("queue_enters", line.enter, BUYERS_PER_RUN)
 
-    async def join(self, sale: str, buyer: bytes) -> Seen:
+    async def join(self, sale: str, joiner: Joiner) -> Seen:
         """Takes a place. The sale must exist, as for every method here."""
-        return _sound(await self._joins[sale].submit(buyer))
+        return _sound(await self._joins[sale].submit(joiner))
 
     async def read(self, sale: str, buyer: bytes) -> Seen:
         """Reads a place."""
@@ -59,12 +60,13 @@ class Unary:
 
     def forget(self, sale: str) -> None:
         """Lets go of what is kept for an archived sale."""
-        for batchers in (self._joins, self._reads, self._leaves):
+        for batchers in (self._reads, self._leaves):
             batchers.drop(sale)
+        self._joins.drop(sale)
         self._enters.drop(sale)
 
-    async def _run_joins(self, sale: str, buyers: list[bytes]) -> list[Place]:
-        joins = await self._line.join(sale, buyers)
+    async def _run_joins(self, sale: str, joiners: list[Joiner]) -> list[Place]:
+        joins = await self._line.join(sale, joiners)
         return _seen(joins.views, joins.standing, joins.receipt)
 
     async def _run_reads(self, sale: str, buyers: list[bytes]) -> list[Place]:
@@ -77,11 +79,11 @@ class Unary:
 
 
 def _per_sale(
-    name: str, run: Callable[[str, list[bytes]], Awaitable[list[R]]], max_items: int
-) -> PerKey[str, Batcher[bytes, R]]:
-    def batcher(sale: str) -> Batcher[bytes, R]:
-        async def batch(buyers: list[bytes]) -> list[R]:
-            return await run(sale, buyers)
+    name: str, run: Callable[[str, list[T]], Awaitable[list[R]]], max_items: int
+) -> PerKey[str, Batcher[T, R]]:
+    def batcher(sale: str) -> Batcher[T, R]:
+        async def batch(items: list[T]) -> list[R]:
+            return await run(sale, items)
 
         return Batcher(batch, max_items=max_items, name=name)
 

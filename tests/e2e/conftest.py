@@ -84,6 +84,8 @@ class House:
         limit: int = 4,
         price: int = 1500,
         sections: Sequence[str] = ("floor",),
+        codes: bool = False,
+        challenge: bool = False,
     ) -> str:
         """A new sale with equal sections; open at once unless said otherwise. Answers its id."""
         name = f"e2e-{secrets.token_hex(5)}"
@@ -102,7 +104,10 @@ class House:
             ],
             window=window,
             line=sale.Line(
-                kind=sale.LINE_KIND_DRAW if line else sale.LINE_KIND_NONE, turn_duration=_duration(turn_s)
+                kind=sale.LINE_KIND_DRAW if line else sale.LINE_KIND_NONE,
+                turn_duration=_duration(turn_s),
+                access_code_required=codes,
+                challenge_required=challenge,
             ),
             limits=sale.Limits(per_buyer=limit),
             payment=sale.Payment(window=_duration(window_s), grace=_duration(1)),

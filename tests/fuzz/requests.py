@@ -140,6 +140,7 @@ RIGHT: Mapping[str, Right] = {
     "QueueService.Enter": _buyers(lambda s: queue.EnterRequest(sale=OPEN)),
     "QueueService.Leave": _buyers(lambda s: queue.LeaveRequest(sale=LOBBY)),
     "QueueService.GetDraw": _anyones(lambda s: queue.GetDrawRequest(sale=OPEN)),
+    "QueueService.GetChallenge": _buyers(lambda s: queue.GetChallengeRequest(sale=OPEN)),
     "QueueService.GetReceipt": _buyers(lambda s: queue.GetReceiptRequest(sale=OPEN)),
     "QueueService.GetReceiptKeys": Right("nobody", lambda s: queue.GetReceiptKeysRequest(), frozenset()),
     "QueueService.WatchSale": _anyones(lambda s: queue.WatchSaleRequest(sale=OPEN)),
@@ -158,6 +159,9 @@ RIGHT: Mapping[str, Right] = {
     "SaleService.Pause": _organisers(lambda s: sale.PauseRequest(sale=SPARE, paused=True)),
     "SaleService.PushPlan": _organisers(
         lambda s: sale.PushPlanRequest(document=THEATRE.read_bytes(), dry_run=True)
+    ),
+    "SaleService.PutAccessCodes": _organisers(
+        lambda s: sale.PutAccessCodesRequest(sale=SPARE, codes=["K7QX-9M2P-4TRA"], uses=1)
     ),
     "SaleService.Archive": _organisers(lambda s: sale.ArchiveRequest(sale=SPARE)),
 }

@@ -68,6 +68,18 @@ ADMISSION = Kind("ADMISSION_INVALID", (*NOT_WORDS, "nonsense", "a.b.c", ".", HUG
 SUBJECT = invalid("", "a\nb", NUL, RTL, "\u2028", "\ufeff", "é" * 129, HUGE)
 SUBJECTS = Kind("INVALID_FIELD", [[each] for each in SUBJECT.values])
 CODE = invalid("a" * 257, HUGE, NUL, RTL)
+CHALLENGE = invalid("a" * 2049, HUGE, NUL, RTL)
+NO_CODES = (
+    [],
+    [""],
+    ["abc"],
+    ["a-b-c"],
+    ["a" * 65],
+    [EMOJI],
+    [NUL + "abcd"],
+    ["good1", HUGE],
+    ["abcd"] * 1001,
+)
 QUANTITY = Kind("INVALID_QUANTITY", (0, -1, 101, LOW, HIGH))
 NUMBER = invalid(-1, 2**53, LOWEST, HIGHEST)
 MOMENT = invalid(-1, 253402300800000, 2**53 - 1, LOWEST, HIGHEST)
@@ -181,17 +193,19 @@ ROWS: Mapping[str, Kind] = {
     "SubscribeManyRequest.add": many_texts(1001),
     "SubscribeManyRequest.drop": many_texts(1001),
     "JoinRequest.access_code": CODE,
-    "JoinRequest.challenge": CODE,
+    "JoinRequest.challenge": CHALLENGE,
     "JoinManyRequest.items": many(0, 1001),
     "JoinItem.subject": SUBJECT,
     "JoinItem.access_code": CODE,
-    "JoinItem.challenge": CODE,
+    "JoinItem.challenge": CHALLENGE,
     "GetPlacesRequest.subjects": Kind("INVALID_FIELD", [[], *many_texts(5001).values]),
     "EnterManyRequest.subjects": Kind("INVALID_FIELD", [[], *many_texts(1001).values]),
     "ListSalesRequest.page_size": invalid(-1, 501, LOW, HIGH),
     "ListSalesRequest.page_token": LABEL_OR_NONE,
     "ListSalesRequest.include_archived": ANY,
     "PauseRequest.paused": ANY,
+    "PutAccessCodesRequest.codes": invalid(*NO_CODES),
+    "PutAccessCodesRequest.uses": invalid(-1, 1_000_001, LOW, HIGH),
     "DefineRequest.sale": undefined("", *LABELS),
     "DefineRequest.spec": undefined({}),
     "DefineRequest.revision": Kind("REVISION_CONFLICT", (1, 2**63, 2**64 - 1)),
@@ -240,9 +254,11 @@ ROWS: Mapping[str, Kind] = {
     "Line.turn_duration": undefined({}),
     "Line.rate": undefined(-1.0, 1_000_001.0, float("nan"), float("inf"), float("-inf")),
     "Line.concurrency": undefined(-1, 10_000_001, LOW, HIGH),
-    "Line.access_code_required": undefined(True),
-    "Line.challenge_required": undefined(True),
-    "Line.beacon": undefined("drand", NUL, HUGE),
+    "Line.access_code_required": ANY,
+    "Line.challenge_required": ANY,
+    "Line.beacon": undefined(
+        "drand", "drand:" + "a" * 63, "drand:" + "A" * 64, "drand:" + "a" * 64, NUL, HUGE
+    ),
     "Limits.per_buyer": undefined(-1, 101, LOW, HIGH),
     "Limits.holds_per_turn": undefined(-1, 1001, LOW, HIGH),
     "Holds.duration": undefined({}),
@@ -258,6 +274,7 @@ ROWS: Mapping[str, Kind] = {
 }
 OWN_ROWS: Mapping[str, Kind] = {
     "SaleService.GetSale sale": Kind("SALE_NOT_FOUND", ("", *LABELS)),
+    "SaleService.PutAccessCodes sale": Kind("SALE_NOT_FOUND", ("", *LABELS)),
     "SaleService.Pause sale": Kind("SALE_NOT_FOUND", ("", *LABELS)),
     "SaleService.Archive sale": Kind("SALE_NOT_FOUND", ("", *LABELS)),
     "SaleService.Define spec.line.turn_duration.seconds": between(1, 86_400),

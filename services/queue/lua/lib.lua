@@ -10,6 +10,12 @@ local LINE_MAX = 24000000
 local MARK_MS = 2000
 local MARKS = 31
 
+-- Ids of access codes and of challenges; of none it is all zeros.
+local ID_BYTES = 16
+local NO_ID = string.rep('\0', ID_BYTES)
+-- Codes of one sale; each costs some 90 bytes.
+local CODES_MAX = 2000000
+
 local function number_or(value, other)
   if value then return tonumber(value) end
   return other
@@ -58,12 +64,29 @@ local function freeze_if_due(line)
   change(line, {act = 'FROZEN', cohort = line.count})
 end
 
--- Appends the records of buyers who took consecutive indexes from line.count on.
-local function append_members(line, members, added)
+-- Takes one use of a code, if it has one left. A code is kept as how often it may be used and how often it was.
+local function use_code(codes, code)
+  local record = redis.call('HGET', codes, code)
+  if not record then return false end
+  local uses, used = struct.unpack('>I4I4', record)
+  if used >= uses then return false end
+  redis.call('HSET', codes, code, struct.pack('>I4I4', uses, used + 1))
+  return true
+end
+
+-- Marks a solved challenge as used, until its time would be over anyway; false for none, or one that was used.
+local function spend(spent, challenge, until_ms)
+  if challenge == NO_ID or challenge == '' then return false end
+  return redis.call('ZADD', spent, 'NX', until_ms, challenge) == 1
+end
+
+-- Appends the records of buyers who took consecutive indexes from line.count on. `used` are the codes they came by.
+local function append_members(line, members, added, used)
   if #added == 0 then return end
   local stamp = struct.pack('>I6', line.now)
   redis.call('APPEND', members, table.concat(added, stamp) .. stamp)
-  change(line, {act = 'JOINED', index = line.count, buyers = table.concat(added)})
+  local codes = #used > 0 and table.concat(used) or nil
+  change(line, {act = 'JOINED', index = line.count, buyers = table.concat(added), codes = codes})
   line.count = line.count + #added
   put(line, 'count', line.count)
 end

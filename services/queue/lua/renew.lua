@@ -28,6 +28,6 @@ for i = 1, #over do
   end
   indexes[i] = index
 end
-append_members(line, keys.members, added)
+append_members(line, keys.members, added, {})
 for i = 2, #earlier, 2 do earlier[i] = record_of(keys.members, earlier[i]) end
 return {word = 'RENEWED', indexes = indexes, earlier = earlier}

@@ -66,10 +66,11 @@ class Desk:
         drop_queue: Callable[[str], Awaitable[None]],
         now_ms: Callable[[], Awaitable[int]],
         buyer_key_id: Callable[[], str],
+        offered: rules.Offered,
     ) -> None:
         """`load_queue(sale, revision)` returns once the line's store holds the revision; `drop_queue(sale)`
         frees its keys; `now_ms()` is the store's clock, the only one that decides phases; `buyer_key_id()` is
-        the key that a new sale's buyers are hashed with.
+        the key that a new sale's buyers are hashed with; `offered` is what the settings make possible.
         """
         self._known = known
         self._store = store
@@ -81,6 +82,7 @@ class Desk:
         self._drop_queue = drop_queue
         self._now_ms = now_ms
         self._buyer_key_id = buyer_key_id
+        self._offered = offered
 
     async def define(
         self, sale_id: str, spec: SaleSpec, revision: int, *, dry_run: bool = False
@@ -97,7 +99,7 @@ class Desk:
             after = self._merged(sale_id, before, spec, now_ms)
             changed = before is None or after.spec != before.sale.spec
             if changed:
-                _admit(before, after, revision, now_ms)
+                _admit(before, after, revision, now_ms, self._offered)
             if changed and not dry_run:
                 try:
                     after = await self._write(after, before.revision if before else 0)
@@ -267,12 +269,14 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _admit(before: Definition | None, after: Sale, revision: int, now_ms: int) -> None:
+def _admit(
+    before: Definition | None, after: Sale, revision: int, now_ms: int, offered: rules.Offered
+) -> None:
     """Raises Refusal unless this change may be made, now and from this revision."""
     stands = before.revision if before else 0
     if revision not in (0, stands):
         raise Refusal("REVISION_CONFLICT", revision=stands)
-    not_offered = rules.not_offered(after.spec)
+    not_offered = rules.not_offered(after.spec, offered)
     if not_offered:
         raise _invalid([(each.path, each.problem) for each in not_offered])
     if before is None:

@@ -8,6 +8,7 @@ from catraca.sale.v1.sale_pb2_grpc import SaleServiceServicer
 
 from services.kit.errors import Refusal
 from services.kit.identity import caller
+from services.queue.sales.codes import Codes
 from services.queue.sales.desk import Desk
 
 ORGANISER = "organiser"
@@ -20,8 +21,9 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 class SaleServicer(SaleServiceServicer):
     """catraca.sale.v1.SaleService."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, codes: Codes) -> None:
         self._desk = desk
+        self._codes = codes
 
     async def Define(self, request: pb.DefineRequest, context: Any) -> pb.DefineResponse:
         """– → SCHEDULED, or the same phase under a new revision."""
@@ -62,6 +64,15 @@ class SaleServicer(SaleServiceServicer):
         return pb.PushPlanResponse(
             plan=pb.SeatingPlan(digest=plan.digest), name=plan.name, categories=categories, stored=stored
         )
+
+    async def PutAccessCodes(
+        self, request: pb.PutAccessCodesRequest, context: Any
+    ) -> pb.PutAccessCodesResponse:
+        """Access codes, and how often each may be used."""
+        caller(context).need(ORGANISER)
+        sale = _label(request.sale)
+        added, changed, known = await self._codes.put(sale, request.codes, request.uses)
+        return pb.PutAccessCodesResponse(added=added, changed=changed, known=known)
 
     async def Archive(self, request: pb.ArchiveRequest, context: Any) -> pb.ArchiveResponse:
         """CLOSED → ARCHIVED."""

@@ -114,15 +114,23 @@ def wrong_at_creation(spec: SaleSpec, now_ms: int) -> list[Wrong]:
     return wrong
 
 
-def not_offered(spec: SaleSpec) -> list[Wrong]:
-    """What the contract names and no part of the line does: asking for it is refused, not ignored."""
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the line can do by its settings; a sale that asks for something else is refused."""
+
+    beacon: bool = False
+
+
+def not_offered(spec: SaleSpec, offered: Offered) -> list[Wrong]:
+    """What the contract names and no part does, or not by these settings: it is refused, not ignored."""
     asked = {
-        "spec.line.accessCodeRequired": spec.line.access_code_required,
-        "spec.line.challengeRequired": spec.line.challenge_required,
-        "spec.line.beacon": bool(spec.line.beacon),
-        "spec.seatingPlan": spec.HasField("seating_plan"),
+        "spec.line.beacon": (
+            bool(spec.line.beacon) and not offered.beacon,
+            "is not offered: the queue's CATRACA_DRAND_URLS names no relay",
+        ),
+        "spec.seatingPlan": (spec.HasField("seating_plan"), "is not offered"),
     }
-    return [Wrong(path, "is not offered") for path, wanted in asked.items() if wanted]
+    return [Wrong(path, problem) for path, (refused, problem) in asked.items() if refused]
 
 
 def fixed(before: Sale, after: SaleSpec, now_ms: int) -> list[Fixed]:

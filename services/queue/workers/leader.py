@@ -9,11 +9,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from catraca.queue.v1.queue_pb2 import BeaconRound
+
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
 from services.kit.errors import refusal_for
 from services.kit.logs import get_logger
 from services.queue import rules
+from services.queue.beacon import Drand, value_of
 from services.queue.draw import Permutation, draw_key
 from services.queue.ledger import Callee, Ledger, LedgerState
 from services.queue.seeds import DrawSecrets
@@ -59,6 +62,7 @@ class Leader:
         definition_of: Callable[[str], Definition],
         secrets_of: SecretsOf,
         trees: Trees,
+        drand: Drand,
         pace: Pace,
     ) -> None:
         """`token` names this replica in the lease; no other may have it."""
@@ -69,6 +73,7 @@ class Leader:
         self._definition_of = definition_of
         self._secrets_of = secrets_of
         self._trees = trees
+        self._drand = drand
         self._pace = pace
         self._woken = asyncio.Event()
         self._permutation: Permutation | None = None
@@ -123,6 +128,9 @@ class Leader:
         """Does what is due and answers the seconds until the next look. Raises Refusal in an outage."""
         fence, standing = await self._store.lead(self._sale, self._token, self._pace.lease_ttl_ms)
         self.leads = fence is not None
+        if standing.phase is Phase.LOBBY:
+            # Whoever joined is hashed by now: at opening only the last ones are left, whoever leads then.
+            await self._trees.grown(self._sale, standing.joined)
         if fence is None:
             # Whoever leads next begins from what the stores say.
             self._state = None
@@ -132,23 +140,38 @@ class Leader:
         if standing.phase is Phase.CLOSED:
             return IDLE_S
         if standing.cohort is None:
-            # Whoever joined is hashed by now, so that at opening only the last ones are left.
-            await self._trees.grown(self._sale, standing.joined)
             # At the very millisecond: the first look after it freezes the cohort.
             return min(LOBBY_S, self._lease_s / 3, (standing.opens_ms - standing.now_ms) / 1000)
         if not standing.drawn:
-            await self._draw(standing.cohort)
-            return 0.0
+            return await self._draw(standing.cohort, standing.now_ms)
         more = await self._call(standing)
         await self._tell(standing, fence)
         return 0.0 if more else min(self._pace.poll_s, self._lease_s / 3)
 
-    async def _draw(self, cohort: int) -> None:
+    async def _draw(self, cohort: int, now_ms: int) -> float:
+        """Draws; answers the seconds to wait where a beacon's round is not due yet. Raises Refusal."""
         root = (await self._trees.grown(self._sale, cohort)).root()
+        beacon_round = BeaconRound()
+        source = self._definition_of(self._sale).sale.spec.line.beacon
+        if source:
+            root, root_ms = await self._store.root(self._sale, cohort=cohort, root=root)
+            found = await self._drand.round_after(source, root_ms, now_ms)
+            if not isinstance(found, BeaconRound):
+                return min(found, self._lease_s / 3)
+            beacon_round = found
+        beacon = value_of(beacon_round) if source else b""
         seed = (await self._secrets_of(self._sale)).seed
-        key = draw_key(seed, root)
-        await self._store.draw(self._sale, cohort=cohort, root=root, key=key, seed=seed, beacon=b"")
-        log.info("drawn", sale=self._sale, cohort=cohort, root=root.hex())
+        await self._store.draw(
+            self._sale,
+            cohort=cohort,
+            root=root,
+            key=draw_key(seed, root, beacon),
+            seed=seed,
+            beacon=beacon,
+            beacon_round=beacon_round.SerializeToString(),
+        )
+        log.info("drawn", sale=self._sale, cohort=cohort, root=root.hex(), beacon=beacon.hex())
+        return 0.0
 
     async def _call(self, standing: Standing) -> bool:
         """Calls whom it may and moves `serving`; True if there may be more to call at once."""

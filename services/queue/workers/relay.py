@@ -35,8 +35,8 @@ def fill_change(message: events_pb2.QueueChange, change: Change) -> None:
     for name, value in change.items():
         if name == "act":
             message.act = events_pb2.QueueAct.Value(f"QUEUE_ACT_{value}")
-        elif name == "buyers":
-            message.buyers = raw(value)
+        elif name in ("buyers", "codes"):
+            setattr(message, name, raw(value))
         elif name == "beacon_round":
             if value:
                 message.beacon_round.ParseFromString(raw(value))

@@ -185,9 +185,7 @@ BY_DEFINE: list[tuple[dict[str, Any], str, str]] = [
         "ticketTypes",
     ),
     ({"sections": [floor(), floor(id="new")]}, "DEFINITION_FIXED", "spec.sections[1]"),
-    (line(accessCodeRequired=True), "DEFINITION_INVALID", "spec.line.accessCodeRequired"),
-    (line(challengeRequired=True), "DEFINITION_INVALID", "spec.line.challengeRequired"),
-    (line(beacon="drand"), "DEFINITION_INVALID", "spec.line.beacon"),
+    (line(beacon=f"drand:{'a' * 64}"), "DEFINITION_INVALID", "spec.line.beacon"),
 ]
 
 
@@ -215,7 +213,7 @@ async def test_changes_that_may_not_be_are_refused_at_once_or_shown(estate: Esta
     ("change", "path"),
     [
         ({"window": PAST}, "spec.window.closesAt"),
-        ({"line": {"beacon": "drand"}}, "spec.line.beacon"),
+        ({"line": {"beacon": f"drand:{'a' * 64}"}}, "spec.line.beacon"),
         ({"sections": None, "seatingPlan": {"digest": "a" * 64}}, "spec.seatingPlan"),
     ],
 )

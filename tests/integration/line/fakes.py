@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from services.kit.errors import Refusal
 from services.queue.ledger import Called, Callee, LedgerState
-from services.queue.states import PlaceState, Turn
+from services.queue.states import Joiner, PlaceState, Turn
+
+
+def joiners(buyers: Sequence[bytes]) -> list[Joiner]:
+    """Buyers who bring nothing."""
+    return [Joiner(buyer) for buyer in buyers]
 
 
 class OneEpoch:

@@ -9,17 +9,21 @@ from catraca.sale.v1 import sale_pb2
 from structlog.testing import capture_logs
 
 from local import draw_verifier
+from local.draw_files import draw_file
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.tasks import stop
-from services.queue.draw import Permutation, Tree, draw_key, merkle_root
+from services.queue.beacon import Drand
+from services.queue.draw import Permutation, Tree, commitment, draw_key, merkle_root
+from services.queue.messages import draw_message
 from services.queue.seeds import DrawSecrets
 from services.queue.states import Availability
 from services.queue.store import LineStore
 from services.queue.trees import Trees
 from services.queue.workers.leader import Leader, Pace
-from tests.integration.line.fakes import MemoryLedger
+from tests.integration.line.fakes import MemoryLedger, joiners
+from tests.integration.line.relay_of_drand import Chain, Relay
 
 HOUR = 3_600_000
 SECRETS = DrawSecrets(seed=b"\x05" * 32, salt=b"\x06" * 32)
@@ -47,6 +51,7 @@ class Sale:
         self.revision = 0
         self.tasks: list[asyncio.Task[None]] = []
         self.trees = trees_of(store)
+        self.relays: list[Relay] = []
 
     async def define(self, *, opens_in_ms: int = HOUR, paused: bool = False) -> None:
         now = await self.store.now_ms()
@@ -64,7 +69,7 @@ class Sale:
             await self.store.define(self.id, self.revision, definition)
 
     async def join(self, *numbers: int) -> None:
-        await self.store.join(self.id, [buyer(number) for number in numbers])
+        await self.store.join(self.id, joiners([buyer(number) for number in numbers]))
 
     def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
         async def secrets(_sale: str) -> DrawSecrets:
@@ -78,6 +83,7 @@ class Sale:
             lambda _sale: Definition(self.spec, self.revision),
             secrets,
             self.trees,
+            Drand([relay.url for relay in self.relays]),
             Pace(ttl_ms, poll_s=0.02, batch=batch, breath_s=0.0),
         )
         self.tasks.append(asyncio.create_task(leader.run()))
@@ -158,6 +164,37 @@ async def test_everyone_of_the_cohort_has_a_path_to_the_published_root(sale: Sal
     assert await elsewhere.last(sale.id, size) == proofs[-1]
     with pytest.raises(Refusal, match="loaded"):
         await elsewhere.grown(sale.id, size + 2)
+
+
+async def test_a_beacon_is_drawn_with_and_the_draw_waits_for_it(sale: Sale) -> None:
+    async with Relay(Chain()).serving() as relay:
+        sale.relays = [relay]
+        sale.spec.spec.line.beacon = relay.chain.source
+        sale.spec.draw_commitment = commitment(SECRETS.seed)
+        await sale.define()
+        await sale.join(*range(30))
+        relay.silent = True
+        sale.lead("one", ttl_ms=300)
+        await sale.define(opens_in_ms=-1)
+        await sale.until(lambda: len(relay.asked) > 1)
+        await sale.stop()
+        waiting = await sale.store.facts(sale.id, "")
+        assert waiting.root and not waiting.seed
+        assert not (await sale.store.standing(sale.id)).drawn
+        # Another leader goes on with the same root and time, so with the same round.
+        relay.silent = False
+        sale.lead("two", ttl_ms=300)
+        await sale.serving(30)
+
+    facts = await sale.store.facts(sale.id, sale.spec.draw_commitment)
+    assert (facts.root, facts.root_ms) == (waiting.root, waiting.root_ms)
+    published = draw_message(facts, relay.chain.source)
+    checks = list(draw_verifier.check_draw(draw_file(sale.id, published, [])))
+    assert len(checks) == 5 and all(check.holds for check in checks), checks
+    value = hashlib.sha256(relay.chain.sign(published.beacon_round.round)).digest()
+    places = draw_verifier.Places(draw_verifier.draw_key(SECRETS.seed, bytes.fromhex(facts.root), value), 30)
+    called = {who: place for who, place, _ in sale.ledger.history}
+    assert called == {to_text(buyer(number)): places.of(number) for number in range(30)}
 
 
 async def test_a_tree_is_grown_anew_over_a_store_that_was_filled_anew(sale: Sale) -> None:

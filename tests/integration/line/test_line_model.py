@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
 from services.queue.store import LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch
+from tests.integration.line.fakes import OneEpoch, joiners
 
 R = TypeVar("R")
 HOUR = 3_600_000
@@ -73,7 +73,7 @@ class LineMachine(RuleBasedStateMachine):
 
     @rule(numbers=buyers)
     def join(self, numbers: list[int]) -> None:
-        entries, _ = self.wait(self.store.join(self.sale, [BUYERS[number] for number in numbers]))
+        entries, _ = self.wait(self.store.join(self.sale, joiners([BUYERS[number] for number in numbers])))
         for number, entry in zip(numbers, entries, strict=True):
             if number not in self.index or (number in self.left and self.cohort is not None):
                 self.append(number)

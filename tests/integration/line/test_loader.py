@@ -22,6 +22,7 @@ from services.queue.states import Phase
 from services.queue.store import LineStore, keys_of
 from services.queue.workers.loader import EpochCache, Loader
 from services.queue.workers.stock import StockNews
+from tests.integration.line.fakes import joiners
 
 
 @dataclass
@@ -137,7 +138,7 @@ async def test_two_replicas_load_a_sale_as_one(replicas: Replicas, sale_id: str)
 async def test_a_new_definition_reaches_the_store_by_itself(replicas: Replicas, sale_id: str) -> None:
     replica = await replicas.start()
     await replica.loader.load(sale_id, await replicas.define(sale_id))
-    await replica.store.join(sale_id, [b"a" * 16])
+    await replica.store.join(sale_id, joiners([b"a" * 16]))
 
     later = await replicas.define(sale_id, paused=True)
 
@@ -152,7 +153,7 @@ async def test_what_the_line_does_is_published(replicas: Replicas, sale_id: str)
     await replica.loader.load(sale_id, await replicas.define(sale_id))
     buyers = [bytes([number]) * 16 for number in (0, 127, 128, 255)]
 
-    await replica.store.join(sale_id, buyers)
+    await replica.store.join(sale_id, joiners(buyers))
     await replica.store.leave(sale_id, buyers[2:3])
 
     changes: list[events_pb2.QueueChange] = []
@@ -178,7 +179,10 @@ async def test_an_emptied_store_is_refused_by_name_and_stays_empty(
     await replica.loader.close()
     await redis.delete(*keys_of(sale_id))
 
-    for attempt in (replica.store.join(sale_id, [b"a" * 16]), replica.loader.load(sale_id, revision)):
+    for attempt in (
+        replica.store.join(sale_id, joiners([b"a" * 16])),
+        replica.loader.load(sale_id, revision),
+    ):
         with pytest.raises(Refusal, match="SALE_NOT_LOADED"):
             await attempt
 
@@ -192,7 +196,7 @@ async def test_dropping_publishes_first_and_may_be_repeated(
     await replica.loader.load(sale_id, await replicas.define(sale_id))
     with pytest.raises(Refusal, match="WRONG_PHASE"):
         await replica.loader.drop(sale_id)
-    await replica.store.join(sale_id, [b"a" * 16])
+    await replica.store.join(sale_id, joiners([b"a" * 16]))
     await replica.loader.load(sale_id, await replicas.define(sale_id, closes_in_s=-1))
     last = await replica.store.sequence(sale_id)
 
@@ -227,7 +231,7 @@ async def test_a_sale_without_a_line_has_no_leader(replicas: Replicas, sale_id: 
 
     assert not replica.leaders[sale_id].running
     with pytest.raises(Refusal, match="NO_LINE"):
-        await replica.store.join(sale_id, [b"a" * 16])
+        await replica.store.join(sale_id, joiners([b"a" * 16]))
 
 
 async def test_an_epoch_that_another_replica_began_is_finished(replicas: Replicas, sale_id: str) -> None:

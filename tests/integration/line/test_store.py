@@ -12,7 +12,7 @@ from services.kit.errors import Refusal
 from services.kit.lua import NotLoaded
 from services.queue.states import Availability, Entry, Phase
 from services.queue.store import KEYS, LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch
+from tests.integration.line.fakes import OneEpoch, joiners
 
 HOUR = 3_600_000
 
@@ -48,9 +48,9 @@ async def changes_of(redis: Redis, sale: str) -> list[dict[str, Any]]:
 async def test_joining_again_answers_the_same_place(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id)
 
-    first, _ = await store.join(sale_id, [buyer(1), buyer(2), buyer(1)])
+    first, _ = await store.join(sale_id, joiners([buyer(1), buyer(2), buyer(1)]))
     await asyncio.sleep(0.005)
-    again, standing = await store.join(sale_id, [buyer(2), buyer(3)])
+    again, standing = await store.join(sale_id, joiners([buyer(2), buyer(3)]))
 
     assert [entry.index for entry in first] == [0, 1, 0]
     assert again[0] == first[1]
@@ -73,7 +73,7 @@ async def test_nobody_joins_before_the_lobby_or_after_closing(
     await define(store, sale_id, **times)
 
     with pytest.raises(Refusal) as refused:
-        await store.join(sale_id, [buyer(1)])
+        await store.join(sale_id, joiners([buyer(1)]))
 
     assert refused.value.word == "WRONG_PHASE"
     assert refused.value.metadata["phase"] == phase
@@ -93,11 +93,11 @@ async def test_without_a_line_there_is_no_place(store: LineStore, sale_id: str, 
 
 async def test_leaving_before_the_freeze_keeps_the_index(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
 
     left, _ = await store.leave(sale_id, [buyer(1), buyer(9)])
     read, _ = await store.read(sale_id, [buyer(1), buyer(2), buyer(9)])
-    again, standing = await store.join(sale_id, [buyer(1)])
+    again, standing = await store.join(sale_id, joiners([buyer(1)]))
 
     assert left[0] is not None and left[0].left and left[0].index == 0
     assert left[1] is None
@@ -107,11 +107,11 @@ async def test_leaving_before_the_freeze_keeps_the_index(store: LineStore, sale_
 
 async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     await define(store, sale_id, opens_ms=-1, revision=2)
 
     await store.leave(sale_id, [buyer(1)])
-    again, standing = await store.join(sale_id, [buyer(3), buyer(1), buyer(2)])
+    again, standing = await store.join(sale_id, joiners([buyer(3), buyer(1), buyer(2)]))
 
     assert standing.cohort == 2
     assert [entry.index for entry in again] == [2, 3, 1]
@@ -120,40 +120,40 @@ async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_i
 async def test_places_of_one_buyer_are_a_pause_apart(redis: Redis, epochs: OneEpoch, sale_id: str) -> None:
     store = LineStore(redis, epochs, rejoin_pause_s=60)
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     await store.leave(sale_id, [buyer(1)])
-    again, standing = await store.join(sale_id, [buyer(1)])
-    assert again == [None], "each coming back is an event, in the lobby too"
+    again, standing = await store.join(sale_id, joiners([buyer(1)]))
+    assert again == ["JOIN_LIMIT"], "each coming back is an event, in the lobby too"
     await redis.hset(keys_of(sale_id)[0], "now", standing.now_ms + 60_000)
-    for expected in (Entry(0, standing.now_ms + 60_000), None):
-        back, after = await store.join(sale_id, [buyer(1)])
+    for expected in (Entry(0, standing.now_ms + 60_000), "JOIN_LIMIT"):
+        back, after = await store.join(sale_id, joiners([buyer(1)]))
         assert back == [expected], "the same index, joined at this time"
         await store.leave(sale_id, [buyer(1)])
     assert after.sequence == standing.sequence + 2, "it came back and left: what is refused is no event"
     await define(store, sale_id, opens_ms=-1, revision=2)
-    await store.join(sale_id, [buyer(3)])
+    await store.join(sale_id, joiners([buyer(3)]))
 
     for _ in range(20):
         await store.leave(sale_id, [buyer(3)])
-        again, standing = await store.join(sale_id, [buyer(2), buyer(3)])
+        again, standing = await store.join(sale_id, joiners([buyer(2), buyer(3)]))
 
-        assert again[0] is not None and again[0].index == 1, "the others of a batch are not refused"
-        assert again[1] is None and standing.joined == 3
+        assert again[0].index == 1, "the others of a batch are not refused"
+        assert again[1] == "JOIN_LIMIT" and standing.joined == 3
     await redis.hset(keys_of(sale_id)[0], "now", standing.now_ms + 60_000)
-    again, standing = await store.join(sale_id, [buyer(3)])
-    assert again[0] is not None and again[0].index == 3
+    again, standing = await store.join(sale_id, joiners([buyer(3)]))
+    assert again[0].index == 3
 
 
 async def test_the_cohort_is_frozen_by_time_at_the_first_run(
     store: LineStore, sale_id: str, redis: Redis
 ) -> None:
     await define(store, sale_id, opens_ms=60_000)
-    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     before = await store.standing(sale_id)
     assert before.cohort is None
     await redis.hset(keys_of(sale_id)[0], "now", before.opens_ms)
 
-    late, standing = await store.join(sale_id, [buyer(3)])
+    late, standing = await store.join(sale_id, joiners([buyer(3)]))
 
     assert standing.cohort == 2
     assert standing.phase is Phase.OPEN
@@ -162,7 +162,7 @@ async def test_the_cohort_is_frozen_by_time_at_the_first_run(
 
 async def test_once_frozen_no_definition_brings_the_lobby_back(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id, opens_ms=-1)
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1)]))
 
     await define(store, sale_id, opens_ms=HOUR, revision=2)
     standing = await store.standing(sale_id)
@@ -184,7 +184,7 @@ async def test_an_older_definition_changes_nothing(store: LineStore, sale_id: st
 
 async def test_a_lapsed_turn_is_renewed_once(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id, opens_ms=-1)
-    await store.join(sale_id, [buyer(1), buyer(2)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     await store.serve(sale_id, 2, [0, 1])
 
     renewed, _ = await store.renew(sale_id, [buyer(1), buyer(1)], [0, 0])
@@ -199,7 +199,7 @@ async def test_a_lapsed_turn_is_renewed_once(store: LineStore, sale_id: str) -> 
 
 async def test_serving_only_moves_forward_and_tells_who_is_gone(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id, opens_ms=-1)
-    await store.join(sale_id, [buyer(number) for number in range(5)])
+    await store.join(sale_id, joiners([buyer(number) for number in range(5)]))
     await store.leave(sale_id, [buyer(2)])
 
     found = await store.serve(sale_id, 4, [0, 1, 2, 3])
@@ -211,7 +211,7 @@ async def test_serving_only_moves_forward_and_tells_who_is_gone(store: LineStore
 
 async def test_the_first_draw_stays(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1)]))
     secret = {"seed": b"\x01" * 32, "beacon": b""}
     with pytest.raises(RuntimeError, match="NOT_FROZEN"):
         await store.draw(sale_id, cohort=1, root=b"r", key=b"\xff" * 32, **secret)
@@ -262,11 +262,11 @@ async def test_a_lease_that_is_kept_does_not_end(store: LineStore, sale_id: str,
 
 async def test_every_change_is_published_once_in_order(store: LineStore, sale_id: str, redis: Redis) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1), buyer(2)])
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1), buyer(2)]))
+    await store.join(sale_id, joiners([buyer(1)]))
     await store.leave(sale_id, [buyer(2)])
     await store.leave(sale_id, [buyer(2)])
-    await store.join(sale_id, [buyer(2), buyer(3)])
+    await store.join(sale_id, joiners([buyer(2), buyer(3)]))
     await define(store, sale_id, opens_ms=-1, revision=2)
     await store.draw(sale_id, cohort=3, root=b"r", key=b"k" * 32, seed=b"s", beacon=b"")
     await store.serve(sale_id, 2, [])
@@ -294,13 +294,13 @@ async def test_another_epoch_reads_and_writes_nothing(
     store: LineStore, sale_id: str, epochs: OneEpoch, redis: Redis
 ) -> None:
     with pytest.raises(NotLoaded):
-        await store.join(sale_id, [buyer(1)])
+        await store.join(sale_id, joiners([buyer(1)]))
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1)]))
     before = {key: await redis.dump(key) for key in keys_of(sale_id)}
 
     epochs.number = 2
-    for attempt in (store.join(sale_id, [buyer(2)]), store.leave(sale_id, [buyer(1)])):
+    for attempt in (store.join(sale_id, joiners([buyer(2)])), store.leave(sale_id, [buyer(1)])):
         with pytest.raises(NotLoaded):
             await attempt
     now = await store.now_ms()
@@ -315,11 +315,11 @@ async def test_an_emptied_store_is_not_filled_by_accident(
     store: LineStore, sale_id: str, redis: Redis
 ) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1)]))
     await redis.delete(*keys_of(sale_id))
 
     with pytest.raises(NotLoaded):
-        await store.join(sale_id, [buyer(1)])
+        await store.join(sale_id, joiners([buyer(1)]))
     with pytest.raises(NotLoaded):
         await define(store, sale_id, revision=2)
 
@@ -330,7 +330,7 @@ async def test_only_a_closed_sale_is_dropped_and_then_nothing_is_left(
     store: LineStore, sale_id: str, redis: Redis
 ) -> None:
     await define(store, sale_id)
-    await store.join(sale_id, [buyer(1)])
+    await store.join(sale_id, joiners([buyer(1)]))
     with pytest.raises(Refusal, match="WRONG_PHASE"):
         await store.drop(sale_id)
     assert (await store.standing(sale_id)).joined == 1
@@ -346,7 +346,7 @@ async def test_time_never_goes_back(store: LineStore, sale_id: str, redis: Redis
     ahead = await store.now_ms() + 10_000
     await redis.hset(keys_of(sale_id)[0], "now", ahead)
 
-    entries, standing = await store.join(sale_id, [buyer(1)])
+    entries, standing = await store.join(sale_id, joiners([buyer(1)]))
 
     assert standing.now_ms == ahead
     assert entries[0].joined_ms == ahead
@@ -355,7 +355,7 @@ async def test_time_never_goes_back(store: LineStore, sale_id: str, redis: Redis
 async def test_members_come_in_index_order(store: LineStore, sale_id: str) -> None:
     await define(store, sale_id)
     buyers = [buyer(number) for number in range(25)]
-    await store.join(sale_id, buyers)
+    await store.join(sale_id, joiners(buyers))
 
     found = await store.members(sale_id, 0, 10) + await store.members(sale_id, 10, 100)
 
@@ -369,7 +369,7 @@ async def test_a_waiting_buyer_costs_about_a_hundred_bytes(
     await define(store, sale_id)
     count = 50_000
     for start in range(0, count, 1000):
-        await store.join(sale_id, [buyer(number) for number in range(start, start + 1000)])
+        await store.join(sale_id, joiners([buyer(number) for number in range(start, start + 1000)]))
 
     index, members = keys_of(sale_id)[2:4]
 

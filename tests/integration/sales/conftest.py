@@ -21,6 +21,7 @@ from services.kit.plans.store import PlanStore
 from services.kit.redis import connect
 from services.kit.streams import connect_nats, declare
 from services.queue.sales.desk import Desk
+from services.queue.sales.rules import Offered
 from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
 from services.queue.store import LineStore
@@ -101,6 +102,7 @@ class Office:
             drop_queue=self.loader.drop,
             now_ms=self.clock.now_ms,
             buyer_key_id=lambda: self.buyer_key_id,
+            offered=Offered(),
         )
 
     async def spec(

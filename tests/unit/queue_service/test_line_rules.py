@@ -189,6 +189,17 @@ def test_every_state_is_left_or_ends() -> None:
     assert reachable == set(PlaceState)
 
 
+def test_codes_are_compared_without_case_spaces_and_hyphens() -> None:
+    same = {
+        rules.access_code_id(b"k" * 32, "show", text) for text in ("K7QX-9M2P", "k7qx9m2p", " k7qx 9m2P ")
+    }
+    assert len(same) == 1
+    assert rules.access_code_id(b"k" * 32, "other", "K7QX9M2P") not in same
+    assert rules.access_code_id(b"l" * 32, "show", "K7QX9M2P") not in same
+    assert all(map(rules.is_access_code, ("abcd", "K7QX-9M2P", "9" * 64)))
+    assert not any(map(rules.is_access_code, ("", "abc", "a-b-c", "9" * 65, "códe1", "a_bcd", "a\u0000bcd")))
+
+
 def test_the_definition_for_the_scripts_has_every_default_filled() -> None:
     sale = sale_pb2.Sale()
     sale.created_at.FromSeconds(5)
@@ -202,6 +213,8 @@ def test_the_definition_for_the_scripts_has_every_default_filled() -> None:
         "closes_ms": 20_000,
         "paused": False,
         "commitment": "",
+        "codes": False,
+        "challenge": False,
     }
     sale.spec.line.kind = sale_pb2.LINE_KIND_NONE
     assert rules.script_definition(sale)["line"] is False

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+from services.queue import rules
 from services.queue.public import document
 from services.queue.states import Availability, Phase, Standing
 
@@ -32,9 +33,21 @@ def test_it_says_what_everyone_may_know_and_nothing_else() -> None:
         "drawn": True,
         "availability": "SELLING",
         "calling_rate": 2.0,
+        "pace": [1.1, 2.9],
         "opens_at": "2023-11-14T22:13:20.000Z",
         "closes_at": "2023-11-14T23:13:20.000Z",
     }
+
+
+def test_the_range_of_the_pace_is_never_narrower_than_it_is_honest() -> None:
+    for serving in range(20, 5000, 37):
+        standing = replace(STANDING, serving=serving, joined=10_000)
+        low, high = rules.pace(standing) or (0, 0)
+        said = json.loads(document("a-sale", standing).body)["pace"]
+        assert 0 < said[0] <= low * 1.000001 and said[1] >= high * 0.999999
+        assert said == [float(f"{end:.2g}") for end in said], "two digits, so that few documents differ"
+    for nothing in (replace(STANDING, phase=Phase.PAUSED), replace(STANDING, serving=12)):
+        assert json.loads(document("a-sale", nothing).body)["pace"] is None
 
 
 def test_before_the_draw_there_is_no_cohort() -> None:

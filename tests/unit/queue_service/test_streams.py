@@ -84,7 +84,8 @@ class Stream:
         }
         settings = Settings(**common, heartbeat_s=heartbeat_s)
         nothing = cast(Any, None)
-        servicer = QueueServicer(settings, nothing, cast(Any, self.unary), nothing, nothing, nothing, None)
+        unary = cast(Any, self.unary)
+        servicer = QueueServicer(settings, nothing, unary, nothing, nothing, nothing, None, nothing)
         self.watcher = Watcher(BUYER, Entry(place, 0))
         self.hub.watchers.add(self.watcher, STANDING)
         self._steps: AsyncIterator[Any] = servicer._steps(cast(Any, self.hub), self.watcher)

@@ -51,7 +51,7 @@ def desk() -> MemoryDesk:
 
 @pytest.fixture
 def servicer(desk: MemoryDesk) -> SaleServicer:
-    return SaleServicer(desk)  # type: ignore[arg-type]
+    return SaleServicer(desk, None)  # type: ignore[arg-type]
 
 
 Call = Callable[[SaleServicer], Awaitable[Any]]

@@ -101,9 +101,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_JOIN_LIMIT: _Reason.ValueType  # 47
     """RESOURCE_EXHAUSTED. This buyer left the line and joins again too soon. Carries RetryInfo."""
     REASON_ACCESS_CODE_INVALID: _Reason.ValueType  # 48
-    """PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
+    """PERMISSION_DENIED. The sale wants an access code, and there was none, or one that does not open it (any more)."""
     REASON_CHALLENGE_REQUIRED: _Reason.ValueType  # 49
-    """FAILED_PRECONDITION. The sale wants a solved challenge with the join. Metadata: `challenge`."""
+    """FAILED_PRECONDITION. The sale wants a solved challenge with the join, and there was none, or one that is not the
+    buyer's, not solved, over or used. Metadata: `challenge`, one to solve as JSON; GetChallenge has others.
+    """
     REASON_DRAW_PENDING: _Reason.ValueType  # 50
     """FAILED_PRECONDITION. The draw has not taken place yet. Carries RetryInfo."""
     REASON_SOLD_OUT: _Reason.ValueType  # 60
@@ -279,9 +281,11 @@ REASON_ADMISSION_REQUIRED: Reason.ValueType  # 46
 REASON_JOIN_LIMIT: Reason.ValueType  # 47
 """RESOURCE_EXHAUSTED. This buyer left the line and joins again too soon. Carries RetryInfo."""
 REASON_ACCESS_CODE_INVALID: Reason.ValueType  # 48
-"""PERMISSION_DENIED. The sale wants an access code and this one does not open it."""
+"""PERMISSION_DENIED. The sale wants an access code, and there was none, or one that does not open it (any more)."""
 REASON_CHALLENGE_REQUIRED: Reason.ValueType  # 49
-"""FAILED_PRECONDITION. The sale wants a solved challenge with the join. Metadata: `challenge`."""
+"""FAILED_PRECONDITION. The sale wants a solved challenge with the join, and there was none, or one that is not the
+buyer's, not solved, over or used. Metadata: `challenge`, one to solve as JSON; GetChallenge has others.
+"""
 REASON_DRAW_PENDING: Reason.ValueType  # 50
 """FAILED_PRECONDITION. The draw has not taken place yet. Carries RetryInfo."""
 REASON_SOLD_OUT: Reason.ValueType  # 60

@@ -99,6 +99,8 @@ class _QueueActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueAct.Val
     QUEUE_ACT_SOLD_OUT: _QueueAct.ValueType  # 10
     QUEUE_ACT_ROOTED: _QueueAct.ValueType  # 11
     """The cohort's root is published; the beacon's next round will be drawn with."""
+    QUEUE_ACT_CODES: _QueueAct.ValueType  # 12
+    """Access codes may be used so often from here on."""
 
 class QueueAct(_QueueAct, metaclass=_QueueActEnumTypeWrapper):
     """The acts of the line."""
@@ -118,6 +120,8 @@ QUEUE_ACT_MAY_RETURN: QueueAct.ValueType  # 9
 QUEUE_ACT_SOLD_OUT: QueueAct.ValueType  # 10
 QUEUE_ACT_ROOTED: QueueAct.ValueType  # 11
 """The cohort's root is published; the beacon's next round will be drawn with."""
+QUEUE_ACT_CODES: QueueAct.ValueType  # 12
+"""Access codes may be used so often from here on."""
 Global___QueueAct: _TypeAlias = QueueAct  # noqa: Y015
 
 @_typing.final
@@ -265,6 +269,8 @@ class QueueChange(_message.Message):
     SERVING_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     BEACON_ROUND_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     at_ms: _builtins.int
     act: Global___QueueAct.ValueType
@@ -283,6 +289,12 @@ class QueueChange(_message.Message):
     """SERVING: every place below was called. SOLD_OUT, MAY_RETURN, SELLING: what those who wait were told."""
     commitment: _builtins.str
     """DEFINED: the draw's commitment, hexadecimal; empty without a line."""
+    codes: _builtins.bytes
+    """CODES: keyed hashes of access codes, 16 bytes each, joined together. JOINED: the code that each buyer used,
+    zeros for none; empty where the sale wanted none.
+    """
+    uses: _builtins.int
+    """CODES: how often each may be used in all."""
     @_builtins.property
     def beacon_round(self) -> _queue_pb2.BeaconRound:
         """DRAWN, where the draw takes a beacon in."""
@@ -302,10 +314,12 @@ class QueueChange(_message.Message):
         serving: _builtins.int = ...,
         commitment: _builtins.str = ...,
         beacon_round: _queue_pb2.BeaconRound | None = ...,
+        codes: _builtins.bytes = ...,
+        uses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["beacon_round", b"beacon_round"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "at_ms", b"at_ms", "beacon", b"beacon", "beacon_round", b"beacon_round", "buyers", b"buyers", "cohort", b"cohort", "commitment", b"commitment", "index", b"index", "root", b"root", "seed", b"seed", "sequence", b"sequence", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "at_ms", b"at_ms", "beacon", b"beacon", "beacon_round", b"beacon_round", "buyers", b"buyers", "codes", b"codes", "cohort", b"cohort", "commitment", b"commitment", "index", b"index", "root", b"root", "seed", b"seed", "sequence", b"sequence", "serving", b"serving", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

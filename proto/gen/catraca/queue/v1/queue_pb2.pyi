@@ -91,9 +91,9 @@ class JoinRequest(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     access_code: _builtins.str
-    """For sales that want one; at most 256 printable characters."""
+    """For sales that want one; at most 256 printable characters. Case, spaces and hyphens do not count."""
     challenge: _builtins.str
-    """A solved challenge, for sales that want one; at most 256 printable characters."""
+    """A solved challenge, for sales that want one, as altcha's widget gives it: base64 of JSON, at most 2048 characters."""
     def __init__(
         self,
         *,
@@ -134,6 +134,51 @@ class JoinResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
+
+@_typing.final
+class GetChallengeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChallengeRequest: _TypeAlias = GetChallengeRequest  # noqa: Y015
+
+@_typing.final
+class GetChallengeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.str
+    """A challenge of ALTCHA's second version as JSON, good for one join of this buyer; empty where the sale wants none."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is too late to join with it."""
+
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "expires_at", b"expires_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChallengeResponse: _TypeAlias = GetChallengeResponse  # noqa: Y015
 
 @_typing.final
 class GetPlaceRequest(_message.Message):
@@ -781,6 +826,7 @@ class SaleStanding(_message.Message):
     OPENS_AT_FIELD_NUMBER: _builtins.int
     CLOSES_AT_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     phase: _sale_pb2.SalePhase.ValueType
     serving: _builtins.int
     """Every place below it has been called."""
@@ -799,6 +845,12 @@ class SaleStanding(_message.Message):
     def closes_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def pace(self) -> Global___Pace:
+        """How fast places are likely to be called; absent where nothing honest can be said. Who has a place and is not
+        called waits (place − serving) / high to (place − serving + 1) / low seconds.
+        """
+
     def __init__(
         self,
         *,
@@ -812,14 +864,39 @@ class SaleStanding(_message.Message):
         opens_at: _timestamp_pb2.Timestamp | None = ...,
         closes_at: _timestamp_pb2.Timestamp | None = ...,
         now: _timestamp_pb2.Timestamp | None = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closes_at", b"closes_at", "now", b"now", "opens_at", b"opens_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closes_at", b"closes_at", "now", b"now", "opens_at", b"opens_at", "pace", b"pace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "calling_rate", b"calling_rate", "closes_at", b"closes_at", "cohort", b"cohort", "drawn", b"drawn", "joined", b"joined", "now", b"now", "opens_at", b"opens_at", "phase", b"phase", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "calling_rate", b"calling_rate", "closes_at", b"closes_at", "cohort", b"cohort", "drawn", b"drawn", "joined", b"joined", "now", b"now", "opens_at", b"opens_at", "pace", b"pace", "phase", b"phase", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SaleStanding: _TypeAlias = SaleStanding  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """An honest range in buyers called per second; low is above 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
 
 @_typing.final
 class Admission(_message.Message):

@@ -44,6 +44,11 @@ class QueueServiceStub:
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.JoinRequest.SerializeToString,
                 response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.JoinResponse.FromString,
                 _registered_method=True)
+        self.GetChallenge = channel.unary_unary(
+                '/catraca.queue.v1.QueueService/GetChallenge',
+                request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeRequest.SerializeToString,
+                response_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeResponse.FromString,
+                _registered_method=True)
         self.GetPlace = channel.unary_unary(
                 '/catraca.queue.v1.QueueService/GetPlace',
                 request_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetPlaceRequest.SerializeToString,
@@ -115,7 +120,17 @@ class QueueServiceServicer:
         leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
         while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
         joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
-        Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
+
+        A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
+        attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+        Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetChallenge(self, request, context):
+        """Makes a challenge for the caller to solve before they join. Changes nothing. Errors: NO_LINE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,6 +234,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.JoinRequest.FromString,
                     response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.JoinResponse.SerializeToString,
             ),
+            'GetChallenge': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChallenge,
+                    request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeRequest.FromString,
+                    response_serializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeResponse.SerializeToString,
+            ),
             'GetPlace': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPlace,
                     request_deserializer=catraca_dot_queue_dot_v1_dot_queue__pb2.GetPlaceRequest.FromString,
@@ -307,6 +327,33 @@ class QueueService:
             '/catraca.queue.v1.QueueService/Join',
             catraca_dot_queue_dot_v1_dot_queue__pb2.JoinRequest.SerializeToString,
             catraca_dot_queue_dot_v1_dot_queue__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChallenge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.queue.v1.QueueService/GetChallenge',
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeRequest.SerializeToString,
+            catraca_dot_queue_dot_v1_dot_queue__pb2.GetChallengeResponse.FromString,
             options,
             channel_credentials,
             insecure,

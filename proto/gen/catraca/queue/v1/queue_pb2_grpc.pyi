@@ -44,8 +44,13 @@ class QueueServiceStub:
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
     while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
     joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
-    Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
+
+    A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
+    attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+    Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
     """
+    GetChallenge: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetChallengeRequest, _queue_pb2.GetChallengeResponse]
+    """Makes a challenge for the caller to solve before they join. Changes nothing. Errors: NO_LINE."""
     GetPlace: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]
     """Reads the caller's own place. Changes nothing. Errors: NO_LINE, NOT_IN_LINE."""
     Watch: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchRequest, _queue_pb2.WatchResponse]
@@ -106,8 +111,13 @@ class QueueServiceAsyncStub(QueueServiceStub):
     leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
     while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
     joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
-    Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
+
+    A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
+    attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+    Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
     """
+    GetChallenge: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetChallengeRequest, _queue_pb2.GetChallengeResponse]  # type: ignore[assignment]
+    """Makes a challenge for the caller to solve before they join. Changes nothing. Errors: NO_LINE."""
     GetPlace: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetPlaceRequest, _queue_pb2.GetPlaceResponse]  # type: ignore[assignment]
     """Reads the caller's own place. Changes nothing. Errors: NO_LINE, NOT_IN_LINE."""
     Watch: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchRequest, _queue_pb2.WatchResponse]  # type: ignore[assignment]
@@ -171,8 +181,19 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         leaving, the new place is at the end (before the freeze: the same index). After a FINISHED turn likewise,
         while the buyer has less than the sale's limit; at the limit the finished place is answered. Who leaves and
         joins again within moments of having joined is refused with JOIN_LIMIT and RetryInfo.
-        Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, ACCESS_CODE_INVALID, CHALLENGE_REQUIRED.
+
+        A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
+        attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+        Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
         """
+
+    @_abc_1.abstractmethod
+    def GetChallenge(
+        self,
+        request: _queue_pb2.GetChallengeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.GetChallengeResponse, _abc.Awaitable[_queue_pb2.GetChallengeResponse]]:
+        """Makes a challenge for the caller to solve before they join. Changes nothing. Errors: NO_LINE."""
 
     @_abc_1.abstractmethod
     def GetPlace(

@@ -415,6 +415,65 @@ class PlanCategory(_message.Message):
 Global___PlanCategory: _TypeAlias = PlanCategory  # noqa: Y015
 
 @_typing.final
+class PutAccessCodesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    uses: _builtins.int
+    """How often each opens the line, to another buyer each time; 1 for single-use codes. 0 closes a code: who came by it
+    keeps their place. At most 1,000,000.
+    """
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1000, each of 4 to 64 letters and digits; case, spaces and hyphens do not count."""
+
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        codes: _abc.Iterable[_builtins.str] | None = ...,
+        uses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "sale", b"sale", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAccessCodesRequest: _TypeAlias = PutAccessCodesRequest  # noqa: Y015
+
+@_typing.final
+class PutAccessCodesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    added: _builtins.int
+    """How many of them are new."""
+    changed: _builtins.int
+    """How many were known and may be used more or less often now."""
+    known: _builtins.int
+    """How many codes the sale has now."""
+    def __init__(
+        self,
+        *,
+        added: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        known: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "known", b"known"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAccessCodesResponse: _TypeAlias = PutAccessCodesResponse  # noqa: Y015
+
+@_typing.final
 class ArchiveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -782,10 +841,12 @@ class Line(_message.Message):
     concurrency: _builtins.int
     """Buyers whose turn runs at once at most; 0 means no bound."""
     access_code_required: _builtins.bool
-    """Wanted with a join: access codes, a challenge."""
+    """Wanted of whoever joins for the first time: an access code, a solved challenge. May change at any time."""
     challenge_required: _builtins.bool
     beacon: _builtins.str
-    """Take a public random value into the draw (the first round of the beacon after the root is published)."""
+    """Takes public randomness into the draw: "drand:" and the hash of a drand chain, whose first round after the
+    cohort's root is published counts. Where its relays are silent, the draw waits. Empty for none.
+    """
     @_builtins.property
     def turn_duration(self) -> _duration_pb2.Duration:
         """How long a called buyer has; default 5 minutes."""

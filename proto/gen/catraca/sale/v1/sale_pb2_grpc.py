@@ -61,6 +61,11 @@ class SaleServiceStub:
                 request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.SerializeToString,
                 response_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.FromString,
                 _registered_method=True)
+        self.PutAccessCodes = channel.unary_unary(
+                '/catraca.sale.v1.SaleService/PutAccessCodes',
+                request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesRequest.SerializeToString,
+                response_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesResponse.FromString,
+                _registered_method=True)
         self.Archive = channel.unary_unary(
                 '/catraca.sale.v1.SaleService/Archive',
                 request_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.ArchiveRequest.SerializeToString,
@@ -118,6 +123,15 @@ class SaleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutAccessCodes(self, request, context):
+        """Lets access codes be used so often in all: for sales whose line wants them, and ahead of it. What was used of a
+        code stays used, so doing the same again changes nothing. Only keyed hashes of codes are kept.
+        Errors: SALE_NOT_FOUND, SALE_ARCHIVED, NO_LINE, WRONG_PHASE after closing, OVERLOADED beyond two million.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Archive(self, request, context):
         """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
         Errors: WRONG_PHASE before closing, SALE_NOT_SETTLED while orders, holds or payments are open.
@@ -153,6 +167,11 @@ def add_SaleServiceServicer_to_server(servicer, server):
                     servicer.PushPlan,
                     request_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.FromString,
                     response_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.SerializeToString,
+            ),
+            'PutAccessCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutAccessCodes,
+                    request_deserializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesRequest.FromString,
+                    response_serializer=catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesResponse.SerializeToString,
             ),
             'Archive': grpc.unary_unary_rpc_method_handler(
                     servicer.Archive,
@@ -297,6 +316,33 @@ class SaleService:
             '/catraca.sale.v1.SaleService/PushPlan',
             catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanRequest.SerializeToString,
             catraca_dot_sale_dot_v1_dot_sale__pb2.PushPlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutAccessCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.sale.v1.SaleService/PutAccessCodes',
+            catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesRequest.SerializeToString,
+            catraca_dot_sale_dot_v1_dot_sale__pb2.PutAccessCodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class SaleServiceStub:
     that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
     is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
     """
+    PutAccessCodes: _grpc.UnaryUnaryMultiCallable[_sale_pb2.PutAccessCodesRequest, _sale_pb2.PutAccessCodesResponse]
+    """Lets access codes be used so often in all: for sales whose line wants them, and ahead of it. What was used of a
+    code stays used, so doing the same again changes nothing. Only keyed hashes of codes are kept.
+    Errors: SALE_NOT_FOUND, SALE_ARCHIVED, NO_LINE, WRONG_PHASE after closing, OVERLOADED beyond two million.
+    """
     Archive: _grpc.UnaryUnaryMultiCallable[_sale_pb2.ArchiveRequest, _sale_pb2.ArchiveResponse]
     """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
     Errors: WRONG_PHASE before closing, SALE_NOT_SETTLED while orders, holds or payments are open.
@@ -92,6 +97,11 @@ class SaleServiceAsyncStub(SaleServiceStub):
     """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
     that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
     is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
+    """
+    PutAccessCodes: _aio.UnaryUnaryMultiCallable[_sale_pb2.PutAccessCodesRequest, _sale_pb2.PutAccessCodesResponse]  # type: ignore[assignment]
+    """Lets access codes be used so often in all: for sales whose line wants them, and ahead of it. What was used of a
+    code stays used, so doing the same again changes nothing. Only keyed hashes of codes are kept.
+    Errors: SALE_NOT_FOUND, SALE_ARCHIVED, NO_LINE, WRONG_PHASE after closing, OVERLOADED beyond two million.
     """
     Archive: _aio.UnaryUnaryMultiCallable[_sale_pb2.ArchiveRequest, _sale_pb2.ArchiveResponse]  # type: ignore[assignment]
     """Frees a closed and settled sale's place in Redis: CLOSED → ARCHIVED. Its streams stay for the audit.
@@ -154,6 +164,17 @@ class SaleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a seating plan, a JSON document in pretix's published format: compiled, under the SHA-256 digest of
         that, which a sale then names in seating_plan.digest. Storing a plan again changes nothing, and a plan that
         is stored never changes. Errors: PLAN_INVALID with the `path` in the document.
+        """
+
+    @_abc_1.abstractmethod
+    def PutAccessCodes(
+        self,
+        request: _sale_pb2.PutAccessCodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sale_pb2.PutAccessCodesResponse, _abc.Awaitable[_sale_pb2.PutAccessCodesResponse]]:
+        """Lets access codes be used so often in all: for sales whose line wants them, and ahead of it. What was used of a
+        code stays used, so doing the same again changes nothing. Only keyed hashes of codes are kept.
+        Errors: SALE_NOT_FOUND, SALE_ARCHIVED, NO_LINE, WRONG_PHASE after closing, OVERLOADED beyond two million.
         """
 
     @_abc_1.abstractmethod

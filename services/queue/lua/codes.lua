@@ -1,0 +1,28 @@
+-- Purpose: lets each access code be used so many times in all; what was used of a code stays used. None closes it.
+-- KEYS: codes
+-- ARGV: codes, uses
+-- Returns: CODES, NO_LINE, WRONG_PHASE, OVERLOADED
+if not line.def.line then return {word = 'NO_LINE'} end
+local phase = phase_of(line)
+if phase == 'CLOSED' then return {word = 'WRONG_PHASE', detail = phase_detail(line, 'before CLOSED')} end
+local codes, known = cmd.codes, redis.call('HLEN', keys.codes)
+if known + #codes / ID_BYTES > CODES_MAX then return {word = 'OVERLOADED'} end
+
+-- After this point nothing can fail.
+local added, changed = 0, {}
+for at = 1, #codes, ID_BYTES do
+  local code = string.sub(codes, at, at + ID_BYTES - 1)
+  local record = redis.call('HGET', keys.codes, code)
+  local uses, used = -1, 0
+  if record then
+    uses, used = struct.unpack('>I4I4', record)
+  else
+    added = added + 1
+  end
+  if uses ~= cmd.uses then
+    redis.call('HSET', keys.codes, code, struct.pack('>I4I4', cmd.uses, used))
+    changed[#changed + 1] = code
+  end
+end
+if #changed > 0 then change(line, {act = 'CODES', codes = table.concat(changed), uses = cmd.uses}) end
+return {word = 'CODES', added = added, changed = #changed - added, known = known + added}
