@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from local.failure import Failure
 from local.issuer.tokens import Minter
 from local.private import write_private
 
@@ -14,11 +15,11 @@ FILE = "stack.json"
 LOCK = "stack.lock"
 
 
-class NotRunning(Exception):
+class NotRunning(Failure):
     """No stack runs in this data folder."""
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(Failure):
     """Another stack runs in this data folder."""
 
 

@@ -5,8 +5,10 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
+from local.failure import Failure
 
-class MissingServer(Exception):
+
+class MissingServer(Failure):
     """A server is neither in a wheel nor on PATH; the message says what can be done about it."""
 
 

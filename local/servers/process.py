@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import psutil
 
+from local.failure import Failure
+
 GUARD = Path(__file__).with_name("guard.py")
 POLL_S = 0.02
 KILL_WAIT_S = 10.0
@@ -23,7 +25,7 @@ TAIL_BYTES = 16_384
 PORT_TAKEN_WORDS = ("address already in use", "could not bind", "failed to bind")
 
 
-class StartFailed(Exception):
+class StartFailed(Failure):
     """A process ended or stayed silent before it was ready. Carries its name and its last log lines."""
 
     def __init__(self, name: str, why: str, log: str) -> None:
