@@ -1,4 +1,4 @@
-"""Starts the operator: `python -m catraca_operator`."""
+"""Starts the operator: `catraca operator`, or `python -m catraca_operator`."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from catraca_operator.resources import Body, Cluster, Fleet
 from catraca_operator.sales import Sales
 from catraca_operator.scaler import Scaler
 from catraca_operator.watch import Watched
-from services.kit import logs, metrics
+from services.kit import logs, metrics, tls
 from services.kit.channels import Channels
 from services.kit.settings import SettingError, exit_for, load_or_exit
 
@@ -31,6 +31,11 @@ def limits_of(settings: Settings) -> Limits:
         refresh_ms=round(settings.refresh_s * 1000),
         idle_ms=round(settings.idle_s * 1000),
     )
+
+
+def channels_of(settings: Settings) -> Channels:
+    """Channels to the services, with the operator's token and its certificate. Raises SettingError."""
+    return Channels(settings.organiser_token_file, tls.ChannelFiles(settings))
 
 
 def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
@@ -68,7 +73,7 @@ def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
 async def main(settings: Settings) -> None:
     """Watches and reconciles until the process is told to stop."""
     progress = Progress(settings.stuck_s)
-    channels = Channels(settings.organiser_token_file)
+    channels = channels_of(settings)
     watched = wire(settings, channels, progress)
     try:
         async with metrics.listening(settings, lambda: progress.healthy):
@@ -83,10 +88,15 @@ async def main(settings: Settings) -> None:
         await channels.close()
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Run by the settings in the environment; a wrong one ends the process with its sentence and status 2."""
     chosen = load_or_exit(Settings)
     logs.configure(NAME, chosen.log_level)
     try:
         asyncio.run(main(chosen))
     except SettingError as error:
         exit_for(error)
+
+
+if __name__ == "__main__":
+    start()

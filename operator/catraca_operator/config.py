@@ -11,15 +11,27 @@ class Settings:
     """What the operator is told; it keeps no state of its own and so has no store."""
 
     namespace: str = setting(
-        REQUIRED, "Kubernetes namespace of the TicketSales and of the services' Deployments and HPAs."
+        REQUIRED, "Kubernetes namespace of the TicketSales, the services' Deployments and autoscalers."
     )
     queue_target: str = setting(REQUIRED, "host:port of the queue's gRPC: SaleService and the line.")
     checkout_target: str = setting(REQUIRED, "host:port of checkout's gRPC: asked for open orders.")
     organiser_token_file: Path = setting(
         REQUIRED, "A bearer token with the role organiser; read again when the file changes."
     )
+    tls_cert_file: Path | None = setting(
+        None,
+        "PEM file with the certificate that the operator shows the services, and those between it and its "
+        "CA. Read again when it changes.",
+    )
+    tls_key_file: Path | None = setting(None, "PEM file with the private key of the certificate.")
+    tls_ca_file: Path | None = setting(
+        None,
+        "PEM file with the CAs that the services' certificates come from; without it they are called without "
+        "TLS. Read again when it changes.",
+    )
     part_of: str = setting(
-        "catraca", "Value of the label app.kubernetes.io/part-of that HPAs and Deployments are found by."
+        "catraca",
+        "Value of the label app.kubernetes.io/part-of that HPAs, ScaledObjects and Deployments are found by.",
     )
     metrics_listen: str | None = setting(
         None, "host:port of the HTTP page /metrics for Prometheus, and /healthz; off when not set."

@@ -33,8 +33,8 @@ T = TypeVar("T")
 _log = get_logger("tls")
 
 
-class TlsSettings(Protocol):
-    """The part of a service's settings that names its files."""
+class CallerSettings(Protocol):
+    """The part of a process' settings that names its files."""
 
     @property
     def tls_cert_file(self) -> Path | None: ...
@@ -42,6 +42,11 @@ class TlsSettings(Protocol):
     def tls_key_file(self) -> Path | None: ...
     @property
     def tls_ca_file(self) -> Path | None: ...
+
+
+class TlsSettings(CallerSettings, Protocol):
+    """The same of one that serves."""
+
     @property
     def tls_client_cert_required(self) -> bool: ...
 
@@ -156,7 +161,7 @@ def for_clients(settings: TlsSettings) -> ssl.SSLContext | None:
     return Context.of(Renewed(files, make), ssl.PROTOCOL_TLS_SERVER)
 
 
-def _show(context: ssl.SSLContext, settings: TlsSettings) -> None:
+def _show(context: ssl.SSLContext, settings: CallerSettings) -> None:
     # Checked first: what is wrong with the files is said by name, which the library does not.
     if _identity(settings) is not None and settings.tls_cert_file is not None:
         context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
@@ -254,7 +259,7 @@ def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials | None:
 class ChannelFiles:
     """What channels to other services are made with; `credentials` is None for plain channels."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: CallerSettings) -> None:
         """Raises SettingError for files that cannot be used."""
         self._settings = settings
         files = (settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file)
@@ -281,7 +286,7 @@ class ChannelFiles:
 # ---- files ----
 
 
-def _identity(settings: TlsSettings) -> tuple[bytes, bytes] | None:
+def _identity(settings: CallerSettings) -> tuple[bytes, bytes] | None:
     """Chain and key in PEM. Raises SettingError for one without the other, or that do not fit."""
     chain_file, key_file = settings.tls_cert_file, settings.tls_key_file
     if chain_file is None and key_file is None:
