@@ -8,11 +8,13 @@ import kopf
 from catraca_operator import handlers
 from catraca_operator.clock import Clock
 from catraca_operator.config import Settings
+from catraca_operator.fleet import Body, Fleet
 from catraca_operator.forecast import PerReplica
+from catraca_operator.keda import Keda
 from catraca_operator.keeper import Keeper
 from catraca_operator.progress import Progress
 from catraca_operator.reconcile import Limits
-from catraca_operator.resources import Body, Cluster, Fleet
+from catraca_operator.resources import Cluster
 from catraca_operator.sales import Sales
 from catraca_operator.scaler import Scaler
 from catraca_operator.watch import Watched
@@ -45,6 +47,7 @@ def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
     sales = Sales(channels, settings.queue_target, settings.checkout_target, clock)
     watched = Watched(Fleet(settings.part_of), progress)
     scaler = Scaler(cluster, watched.fleet, watched.wishes, clock)
+    keda = Keda(cluster, watched.fleet, watched.fleet_changed, settings.keda_poll_s)
     turns = asyncio.Semaphore(settings.at_once)
     limits = limits_of(settings)
     per_replica = PerReplica(
@@ -66,7 +69,7 @@ def wire(settings: Settings, channels: Channels, progress: Progress) -> Watched:
             turns=turns,
         )
 
-    watched.wire(keeper, scaler)
+    watched.wire(keeper, scaler, keda)
     return watched
 
 

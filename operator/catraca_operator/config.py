@@ -45,6 +45,12 @@ class Settings:
     idle_s: float = setting(
         30.0, "Seconds between two readings of any other sale.", minimum=0.1, maximum=3600
     )
+    keda_poll_s: float = setting(
+        10.0,
+        "Seconds between two looks for ScaledObjects of KEDA, which may be installed at any time or never.",
+        minimum=0.1,
+        maximum=3600,
+    )
     hold_back_ahead_s: float = setting(
         15.0,
         "Seconds before the opening at which it is decided whether to hold it back (openPolicy WhenReady).",

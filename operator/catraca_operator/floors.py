@@ -1,10 +1,10 @@
 """How many replicas sales want of each service, and the floor that follows; without I/O and without a clock.
 
-A floor is the HPA's minReplicas. What sales want adds up; the chart's own floor is kept; while any sale that
-scales the service is between its warm-up and the end of its cooldown nothing is lowered, so that no buyer's
-connection is cut for thrift. A closed sale wants nothing any more: its floor stays by that rule alone. So two
-operators whose clocks differ by less than `SKEW_MS` never undo each other's writes: at each moment where the
-clocks disagree, the one that is behind finds the floor held.
+A floor is an HPA's minReplicas, or a ScaledObject's minReplicaCount. What sales want adds up; the chart's own
+floor is kept; while any sale that scales the service is between its warm-up and the end of its cooldown
+nothing is lowered, so that no buyer's connection is cut for thrift. A closed sale wants nothing any more: its
+floor stays by that rule alone. So two operators whose clocks differ by less than `SKEW_MS` never undo each
+other's writes: at each moment where the clocks disagree, the one that is behind finds the floor held.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -32,13 +32,13 @@ class Floor:
     """What becomes of one service's floor at a moment."""
 
     value: int
-    """What minReplicas is to be."""
+    """What it is to be."""
     wanted: int
     """What all sales want together."""
     sales: int
     """How many sales want some."""
     most: int
-    """maxReplicas, which is the chart's."""
+    """The most replicas there may be, which is the chart's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ def overridden(wish: Wish, service: str, now_ms: int) -> bool:
 def floor(
     service: str, wishes: Collection[Wish], now_ms: int, *, base: int, present: int, most: int
 ) -> Floor:
-    """The service's floor: `base` is the chart's own, `present` what minReplicas is, `most` maxReplicas."""
+    """The service's floor: `base` is the chart's own, `present` what it is now, `most` what there may be."""
     each = [wanted(wish, service, now_ms) for wish in wishes]
     total = sum(each)
-    value = max(1, base, total)
+    value = max(base, total)
     held = any(holds(wish, service, now_ms) for wish in wishes)
     # A person who lowers a floor means it.
     if held and not any(overridden(wish, service, now_ms) for wish in wishes):

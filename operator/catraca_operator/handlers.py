@@ -9,11 +9,12 @@ from typing import Any
 
 import kopf
 
-from catraca_operator.resources import GROUP, PLURAL, VERSION, Body
+from catraca_operator.fleet import HPA, Body
+from catraca_operator.resources import GROUP, PLURAL, VERSION
 from catraca_operator.watch import Watched
 
 SALES = (GROUP, VERSION, PLURAL)
-SCALERS = ("autoscaling", "v2", "horizontalpodautoscalers")
+SCALERS = (HPA.group, HPA.version, HPA.plural)
 DEPLOYMENTS = ("apps", "v1", "deployments")
 DELETED = "DELETED"
 
@@ -37,6 +38,10 @@ def registry(watched: Watched) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=made)
     async def login(**of: Any) -> Any:
         return kopf.login_via_client(**of)
+
+    @kopf.on.startup(registry=made)
+    async def began(**_: Any) -> None:
+        await watched.list_scaled_objects()
 
     @kopf.on.cleanup(registry=made)
     async def ended(**_: Any) -> None:
@@ -65,7 +70,7 @@ def _fleet(made: kopf.OperatorRegistry, watched: Watched) -> None:
 
     @kopf.index(*SCALERS, registry=made, id="scalers", labels=fleet.labels)
     async def listed_scaler(body: Any, **_: Any) -> None:
-        fleet.saw_scaler(_plain(body))
+        fleet.saw_scaler(HPA, _plain(body))
 
     @kopf.index(*DEPLOYMENTS, registry=made, id="deployments", labels=fleet.labels)
     async def listed_deployment(body: Any, **_: Any) -> None:
@@ -74,7 +79,7 @@ def _fleet(made: kopf.OperatorRegistry, watched: Watched) -> None:
     @kopf.on.event(*SCALERS, registry=made, id="scaler", labels=fleet.labels)
     async def handled_scaler(body: Any, type: str | None, **_: Any) -> None:
         if type == DELETED:
-            fleet.lost_scaler(_plain(body))
+            fleet.lost_scaler(HPA, _plain(body))
         watched.begin()
         watched.fleet_changed()
 

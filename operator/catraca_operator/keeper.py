@@ -9,10 +9,11 @@ from catraca.sale.v1.sale_pb2 import SALE_PHASE_CLOSED, SALE_PHASE_OPEN, SALE_PH
 
 from catraca_operator import metrics
 from catraca_operator.clock import Clock
+from catraca_operator.fleet import Body
 from catraca_operator.floors import Crowd, Wish, begins_ms, ends_ms
 from catraca_operator.forecast import Forecast, PerReplica, Sample, forecast, thinned
 from catraca_operator.reconcile import Actual, Archive, Boundary, Define, Limits, Plan, reconcile, wish_of
-from catraca_operator.resources import AWAY, FINALIZER, Body, Changed, Cluster, Gone, why
+from catraca_operator.resources import AWAY, FINALIZER, Changed, Cluster, Gone, why
 from catraca_operator.sales import Sales, Seen
 from catraca_operator.spec import Desired, decode, time_text
 from catraca_operator.status import News, Refused, Target, news

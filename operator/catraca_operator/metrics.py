@@ -19,7 +19,7 @@ WAIT = metrics.histogram(
     buckets=metrics.DELAY_BUCKETS_S,
 )
 API_CALLS = metrics.counter(
-    "catraca_operator_api_calls_total", "Calls that change something in Kubernetes.", "call", "outcome"
+    "catraca_operator_api_calls_total", "Calls to Kubernetes, watches left aside.", "call", "outcome"
 )
 SALES = metrics.gauge("catraca_operator_sales", "TicketSale resources that are looked after.")
 FLOORS = metrics.gauge(

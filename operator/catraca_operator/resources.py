@@ -1,11 +1,10 @@
-"""What is read of the cluster and written to it: scaling targets, a resource's status, events."""
+"""What is asked of the cluster and written to it: floors, a resource's status, events."""
 
 import asyncio
 import functools
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from kubernetes import client, config
@@ -13,23 +12,18 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from catraca_operator import metrics
-from catraca_operator.spec import SERVICES, time_text
+from catraca_operator.fleet import SCALED_OBJECT, Body, Scaled
+from catraca_operator.spec import time_text
 from catraca_operator.status import News
 
 GROUP, VERSION, PLURAL = "catraca.dev", "v1alpha1", "ticketsales"
 FINALIZER = "catraca.dev/drain"
 MANAGER = "catraca-operator"
-PART_OF = "app.kubernetes.io/part-of"
-COMPONENT = "app.kubernetes.io/component"
-BASE_FLOOR = "catraca.dev/base-floor"
-"""Annotation of an HPA: the floor while no sale asks for one. The field minReplicas itself is ours."""
 TIMEOUT_S = (5.0, 30.0)
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 
 # What a control plane that restarts leads to, or a right that is missing: there is nothing to trace.
 AWAY = (ApiException, HTTPError)
-
-Body = dict[str, Any]
 
 
 class Changed(Exception):
@@ -40,84 +34,8 @@ class Gone(Exception):
     """The resource is not there any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """An HPA of one of our services."""
-
-    name: str
-    deployment: str
-    present: int
-    most: int
-    base: int
-    metrics: bool
-
-
-class Fleet:
-    """The services' HPAs and Deployments, as the watches told of them last."""
-
-    def __init__(self, part_of: str) -> None:
-        self._part_of = part_of
-        self.scaled: dict[str, Scaled] = {}
-        """HPA by service."""
-        self._ready: dict[str, int] = {}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What the services' HPAs and Deployments carry."""
-        return {PART_OF: self._part_of}
-
-    def saw_scaler(self, body: Mapping[str, Any]) -> None:
-        """An HPA came or changed; one without a component of ours is somebody else's."""
-        service = _component(body)
-        if service is not None:
-            self.scaled[service] = scaled(body)
-
-    def lost_scaler(self, body: Mapping[str, Any]) -> None:
-        """An HPA was deleted."""
-        service = _component(body)
-        if service is not None and self.scaled.get(service, scaled(body)).name == body["metadata"]["name"]:
-            self.scaled.pop(service, None)
-
-    def saw_deployment(self, body: Mapping[str, Any]) -> None:
-        """A Deployment came or changed."""
-        self._ready[body["metadata"]["name"]] = int(body.get("status", {}).get("readyReplicas", 0))
-
-    def lost_deployment(self, body: Mapping[str, Any]) -> None:
-        """A Deployment was deleted."""
-        self._ready.pop(body["metadata"]["name"], None)
-
-    def ready(self, service: str) -> int:
-        """How many of a service's replicas are ready."""
-        of = self.scaled.get(service)
-        return self._ready.get(of.deployment, 0) if of is not None else 0
-
-
-def scaled(body: Mapping[str, Any]) -> Scaled:
-    """What counts of an HPA."""
-    spec, metadata = body["spec"], body["metadata"]
-    conditions = {each["type"]: each["status"] for each in body.get("status", {}).get("conditions") or ()}
-    return Scaled(
-        name=metadata["name"],
-        deployment=spec["scaleTargetRef"]["name"],
-        present=int(spec.get("minReplicas", 1)),
-        most=int(spec["maxReplicas"]),
-        base=_base(metadata.get("annotations") or {}),
-        metrics=conditions.get("ScalingActive") != "False",
-    )
-
-
-def _base(annotations: Mapping[str, str]) -> int:
-    text = annotations.get(BASE_FLOOR, "1")
-    return int(text) if text.isdecimal() else 1
-
-
-def _component(body: Mapping[str, Any]) -> str | None:
-    name = (body["metadata"].get("labels") or {}).get(COMPONENT)
-    return name if name in SERVICES else None
-
-
 class Cluster:
-    """Writes to Kubernetes: only a TicketSale's status and finalizer, an HPA's minReplicas, and Events."""
+    """Writes to Kubernetes: only a TicketSale's status and finalizer, a floor's one field, and Events."""
 
     def __init__(self, namespace: str, instance: str) -> None:
         """`instance` names this process in the Events that it posts."""
@@ -152,21 +70,35 @@ class Cluster:
         )
         return await _called("finalizer", call)
 
-    async def write_floor(self, name: str, replicas: int) -> Body:
-        """Apply minReplicas to an HPA and own that field alone; the HPA as it is then. Raises Gone."""
+    async def scaled_objects(self, labels: Mapping[str, str]) -> list[Body]:
+        """KEDA's ScaledObjects with these labels. Raises Gone where there is no KEDA."""
+        kind = SCALED_OBJECT
+        call = functools.partial(
+            self._objects.list_namespaced_custom_object,
+            kind.group,
+            kind.version,
+            self._namespace,
+            kind.plural,
+            label_selector=",".join(f"{name}={value}" for name, value in labels.items()),
+        )
+        return cast("list[Body]", (await _called("scaled_objects", call))["items"])
+
+    async def write_floor(self, scaler: Scaled, replicas: int) -> Body:
+        """Apply an autoscaler's floor and own that field alone; the autoscaler as it is then. Raises Gone."""
+        kind = scaler.kind
         patch = {
-            "apiVersion": "autoscaling/v2",
-            "kind": "HorizontalPodAutoscaler",
-            "metadata": {"name": name, "namespace": self._namespace},
-            "spec": {"minReplicas": replicas},
+            "apiVersion": f"{kind.group}/{kind.version}",
+            "kind": kind.name,
+            "metadata": {"name": scaler.name, "namespace": self._namespace},
+            "spec": {kind.floor_field: replicas},
         }
         call = functools.partial(
             self._objects.patch_namespaced_custom_object,
-            "autoscaling",
-            "v2",
+            kind.group,
+            kind.version,
             self._namespace,
-            "horizontalpodautoscalers",
-            name,
+            kind.plural,
+            scaler.name,
             patch,
             field_manager=MANAGER,
             force=True,

@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection
 
 from catraca_operator import floors, metrics
 from catraca_operator.clock import Clock
+from catraca_operator.fleet import Fleet
 from catraca_operator.floors import Crowd, Wish
-from catraca_operator.resources import AWAY, Changed, Cluster, Fleet, Gone, why
+from catraca_operator.resources import AWAY, Changed, Cluster, Gone, why
 from catraca_operator.status import Target
 from services.kit.logs import get_logger
 from services.kit.tasks import raise_if_cancelled
@@ -37,7 +38,7 @@ class Scaler:
         self._woken.set()
 
     def targets(self) -> dict[str, Target]:
-        """Every service that has an HPA, with the floor that is due."""
+        """Every service that has an autoscaler, with the floor that is due."""
         now_ms = self._clock.now_ms()
         wishes = self._wishes()
         found = {}
@@ -88,13 +89,13 @@ class Scaler:
             floor = target.floor
             metrics.FLOORS.labels(service).set(floor.wanted)
             metrics.MISSING.labels(service).set(max(0, floor.wanted - floor.most))
-            if target.present == floor.value:
+            scaler = self._fleet.scaled.get(service)
+            if scaler is None or target.present == floor.value:
                 continue
             try:
                 # The watch tells it too, a little later.
-                scaler = self._fleet.scaled[service].name
-                self._fleet.saw_scaler(await self._cluster.write_floor(scaler, floor.value))
+                self._fleet.saw_scaler(scaler.kind, await self._cluster.write_floor(scaler, floor.value))
             except (Gone, Changed):
-                # The watch tells what became of it, and wakes this loop.
+                # Whoever watches tells what became of it, and wakes this loop.
                 continue
             log.info("floor", service=service, before=target.present, after=floor.value, sales=floor.sales)

@@ -42,13 +42,13 @@ class Target:
     """One service's scaling target as the cluster has it."""
 
     present: int
-    """minReplicas."""
+    """The floor."""
     ready: int
     """Replicas that are ready."""
     floor: Floor
-    """What minReplicas is to be."""
+    """What the floor is to be."""
     metrics: bool = True
-    """Whether the HPA can read its metrics; without, it scales neither out nor in."""
+    """Whether the autoscaler can read its metrics; without, it scales neither out nor in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def prewarmed(facts: Facts) -> Judgement:
     for name, count in wanted.items():
         target = facts.targets.get(name)
         if target is None:
-            missing.append(f"{name} has no HPA that carries the labels")
+            missing.append(f"{name} has no HPA or ScaledObject that carries the labels")
         # A floor that is about to be raised is not met by the replicas of the one before it.
         elif count and (target.ready < target.floor.value or target.present < target.floor.value):
             missing.append(f"{name} {target.ready}/{target.floor.value}")
@@ -150,7 +150,7 @@ def _after(facts: Facts) -> Judgement:
         return FALSE, "Restoring", f"Floors that are being lowered: {', '.join(higher)}."
     blind = [name for name, target in targets if not target.metrics]
     if blind:
-        told = f"The HPAs of {', '.join(blind)} have no metrics and do not scale in by themselves."
+        told = f"The autoscalers of {', '.join(blind)} have no metrics and do not scale in by themselves."
         return FALSE, "FloorsRestored", f"The floors are what they were. {told}"
     return FALSE, "FloorsRestored", "The floors are what they were, or what other sales want."
 

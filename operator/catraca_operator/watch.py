@@ -6,35 +6,40 @@ from collections.abc import Callable
 from typing import Any
 
 from catraca_operator import metrics
+from catraca_operator.fleet import Body, Fleet
 from catraca_operator.floors import Wish
+from catraca_operator.keda import Keda
 from catraca_operator.keeper import Keeper
 from catraca_operator.progress import Progress
-from catraca_operator.resources import Body, Fleet
 from catraca_operator.scaler import Scaler
 from services.kit.logs import get_logger
 from services.kit.tasks import stop
 
 log = get_logger("watch")
 
-SCALER = "scaler"
+SCALER, KEDA = "scaler", "keda"
 
 
 class Watched:
     """Every TicketSale with its keeper. Loops begin with `begin`, once everything there is was listed."""
 
     def __init__(self, fleet: Fleet, progress: Progress) -> None:
-        """`make` and `scaler` are given later, as they need what is here."""
+        """What needs what is here is given later, by `wire`."""
         self.fleet = fleet
         self._progress = progress
         self._keepers: dict[str, Keeper] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        """Keepers' loops by sale."""
+        self._loops: dict[str, asyncio.Task[Any]] = {}
+        """The others."""
         self._make: Callable[[Body], Keeper] | None = None
         self._scaler: Scaler | None = None
+        self._keda: Keda | None = None
         self._closed = False
 
-    def wire(self, make: Callable[[Body], Keeper], scaler: Scaler) -> None:
-        """What makes a keeper, and what keeps the floors."""
-        self._make, self._scaler = make, scaler
+    def wire(self, make: Callable[[Body], Keeper], scaler: Scaler, keda: Keda) -> None:
+        """What makes a keeper, what keeps the floors, and what looks for services that KEDA scales."""
+        self._make, self._scaler, self._keda = make, scaler, keda
 
     def wishes(self) -> list[Wish]:
         """What every sale wants of floors, in order of names."""
@@ -42,6 +47,11 @@ class Watched:
         return [wish for wish in wishes if wish is not None]
 
     # ---- listed: before anything is done ----
+
+    async def list_scaled_objects(self) -> None:
+        """What KEDA scales, so that no sale waits for a service that seems to have no autoscaler."""
+        if self._keda is not None:
+            await self._keda.look()
 
     def list_sale(self, body: Body) -> None:
         """A TicketSale that came or changed."""
@@ -60,9 +70,11 @@ class Watched:
         """Run what is known: from here on floors may be lowered, as every sale that wants one is known."""
         if self._closed:
             return
-        if SCALER not in self._tasks and self._scaler is not None:
-            run = self._scaler.run(functools.partial(self._progress.within, SCALER))
-            self._tasks[SCALER] = asyncio.create_task(run)
+        for loop, of in ((SCALER, self._scaler), (KEDA, self._keda)):
+            if loop not in self._loops and of is not None:
+                self._loops[loop] = asyncio.create_task(
+                    of.run(functools.partial(self._progress.within, loop))
+                )
         for name, keeper in self._keepers.items():
             if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(self._keep(name, keeper))
@@ -92,7 +104,8 @@ class Watched:
     async def close(self) -> None:
         """End every loop; none begins any more."""
         self._closed = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._loops.values(), *self._tasks.values()]
+        self._loops.clear()
         self._tasks.clear()
         await stop(*tasks)
 

@@ -17,6 +17,7 @@ from local.discovery import RunningStack
 from local.parts import HttpProcess
 from local.private import write_private
 from services.kit.manifest import API_VERSION
+from tests.cluster import keda
 from tests.cluster.objects import deployment
 from tests.cluster.plane.api import Api, Json, Refused
 from tests.cluster.plane.control_plane import ControlPlane
@@ -102,6 +103,12 @@ class Estate:
             self.api.apply(f"{self.scalers_path}/{service}", scaler(service, most))
         self.grant()
 
+    def scale_by_keda(self, service: str) -> None:
+        """Have KEDA scale a service, as the chart's file says."""
+        self.api.delete(f"{self.scalers_path}/{service}")
+        made = keda.scaled_object(service)
+        self.api.apply(f"{keda.collection(self.namespace)}/{service}", made)
+
     def grant(self, without: int | None = None) -> None:
         """The operator's rights as the file has them, but for one rule where asked."""
         for document in yaml.safe_load_all(RBAC.read_text()):
@@ -129,6 +136,7 @@ class Estate:
             "CATRACA_IDLE_S": "2",
             "CATRACA_HOLD_BACK_AHEAD_S": "2",
             "CATRACA_STUCK_S": "10",
+            "CATRACA_KEDA_POLL_S": "0.5",
             **settings,
         }
         self.operators.append(process)
@@ -200,6 +208,12 @@ class Estate:
         """minReplicas of a service's HPA."""
         found = self.api.get(f"{self.scalers_path}/{service}")
         return int(found["spec"].get("minReplicas", 1))
+
+    def least_by_keda(self, service: str) -> int | None:
+        """minReplicaCount of a service's ScaledObject."""
+        found = self.api.get(f"{keda.collection(self.namespace)}/{service}")
+        least: int | None = found["spec"].get("minReplicaCount")
+        return least
 
     def ready(self, service: str) -> int:
         """Ready replicas of a service."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from catraca_operator.fleet import COMPONENT, PART_OF
+from catraca_operator.spec import SERVICES
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.checkout.states import OrderState
@@ -74,6 +76,10 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def scaled_objects() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FILES / "scaledobjects.yaml").read_text()))
+
+
 def expressions() -> list[Any]:
     """Every expression with where it stands."""
     shown = [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
@@ -126,6 +132,23 @@ def test_an_expression_is_read_as_it_is_written() -> None:
     assert found.grouped == {"a", "b", "c"}
     with pytest.raises(Malformed):
         parse("sum by a (m)")
+
+
+@pytest.mark.parametrize("body", scaled_objects(), ids=lambda body: body["metadata"]["name"])
+def test_keda_scales_a_service_by_what_is_documented(body: dict[str, Any]) -> None:
+    service = body["metadata"]["name"]
+    assert body["metadata"]["labels"] == {PART_OF: "catraca", COMPONENT: service}
+    assert body["spec"]["scaleTargetRef"] == {"name": service}
+    # The operator owns it.
+    assert "minReplicaCount" not in body["spec"]
+    (trigger,) = body["spec"]["triggers"]
+    query = trigger["metadata"]["query"]
+    assert problems(query, known(), VALUES) == []
+    assert re.search(rf"^\| {service} \| .* \| `{re.escape(query)}` \|$", DOCUMENTED, re.MULTILINE)
+
+
+def test_keda_may_scale_every_service() -> None:
+    assert [body["metadata"]["name"] for body in scaled_objects()] == list(SERVICES)
 
 
 def test_the_dashboard_shows_every_metric() -> None:

@@ -14,9 +14,10 @@ def apply_crd(api: Api) -> Json:
     crd = yaml.safe_load(crd_file().read_text())
     path = f"{PATH}/{crd['metadata']['name']}"
     api.apply(path, crd)
-    return eventually(lambda: api.get(path), _established)
+    return eventually(lambda: api.get(path), established)
 
 
-def _established(crd: Json) -> bool:
+def established(crd: Json) -> bool:
+    """Whether the API server serves the resources of a CRD."""
     conditions = crd["status"]["conditions"]
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)

@@ -17,7 +17,8 @@ from local.client import Buyer, Connection, Organiser, Targets, item
 from local.discovery import RunningStack
 from local.stack import Stack
 from tests.cluster.estate import Estate
-from tests.cluster.plane.api import Json
+from tests.cluster.keda import Keda
+from tests.cluster.plane.api import Api, Json
 from tests.cluster.plane.control_plane import ControlPlane
 
 
@@ -40,6 +41,21 @@ def estate(
         process.stop()
     for name in made.names():
         made.remove(name)
+
+
+@pytest.fixture
+def without_keda(api: Api) -> Iterator[Keda]:
+    """KEDA, which is not installed yet; it is gone after the test."""
+    made = Keda(api)
+    yield made
+    made.uninstall()
+
+
+@pytest.fixture
+def keda(without_keda: Keda) -> Keda:
+    """KEDA, installed for the test."""
+    without_keda.install()
+    return without_keda
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The operator's rights are exactly those of its Role: each rule that is taken away breaks something."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -8,14 +8,27 @@ import yaml
 
 from local.parts import HttpProcess
 from tests.cluster.estate import BASE, RBAC, Estate, manifest
+from tests.cluster.keda import Keda
 from tests.cluster.plane.api import Refused
 from tests.cluster.plane.waiting import eventually
 from tests.cluster.ticketsales.conftest import aside
 
 pytestmark = pytest.mark.timeout(240)
 SOON = {"lobby_s": 3600.0, "opens_s": 3700.0, "closes_s": 3800.0}
-# A floor from the beginning, so that nothing has to be waited for.
-OVERRIDE = {"until": "2999-01-01T00:00:00Z", "reason": "a test", "floors": {"queue": 5}}
+# Floors from the beginning, so that nothing has to be waited for; KEDA scales the notifier.
+OVERRIDE = {
+    "until": "2999-01-01T00:00:00Z",
+    "reason": "a test",
+    "floors": {"queue": 5, "notifier": 4},
+}
+
+
+@pytest.fixture(autouse=True)
+def scaled_by_keda(estate: Estate, keda: Keda) -> Iterator[None]:
+    """Three services by HPAs, and the notifier by a ScaledObject."""
+    estate.scale_by_keda("notifier")
+    with keda.playing(estate.namespace, "catraca_notifier_buyers"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,10 @@ class Work:
         """minReplicas was raised."""
         return self.estate.least("queue") == 5
 
+    def has_floor_by_keda(self) -> bool:
+        """minReplicaCount was raised."""
+        return self.estate.least_by_keda("notifier") == 4
+
     def sees_replicas(self) -> bool:
         """Ready replicas are known of."""
         return self.estate.condition(self.name, "Prewarmed").get("reason") == "FloorsReady"
@@ -51,6 +68,7 @@ WORKS: dict[str, Callable[[Work], bool]] = {
     "ticketsales": Work.is_reconciled,
     "ticketsales/status": Work.is_told,
     "horizontalpodautoscalers": Work.has_floor,
+    "scaledobjects": Work.has_floor_by_keda,
     "deployments": Work.sees_replicas,
     "events": Work.posts,
 }

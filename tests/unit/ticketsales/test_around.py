@@ -1,4 +1,4 @@
-"""What surrounds the decisions: the fleet by its labels, patches, the probe, the services' clock."""
+"""What surrounds the decisions: patches, the probe, the services' clock."""
 
 from typing import Any
 
@@ -7,60 +7,7 @@ from catraca_operator import clock as clocks
 from catraca_operator import progress as progresses
 from catraca_operator.clock import Clock
 from catraca_operator.progress import Progress
-from catraca_operator.resources import Fleet, Scaled, _micro, _replaced, scaled
-
-
-def hpa(name: str = "queue", component: str = "queue", **spec: Any) -> dict[str, Any]:
-    return {
-        "metadata": {
-            "name": name,
-            "labels": {"app.kubernetes.io/component": component},
-            "annotations": {"catraca.dev/base-floor": "3"},
-        },
-        "spec": {"scaleTargetRef": {"name": f"{name}-d"}, "maxReplicas": 9, **spec},
-    }
-
-
-def test_what_counts_of_an_hpa() -> None:
-    assert scaled(hpa(minReplicas=4)) == Scaled("queue", "queue-d", 4, 9, 3, True)
-    # Without minReplicas Kubernetes takes one.
-    assert scaled(hpa()).present == 1
-
-
-@pytest.mark.parametrize(("text", "base"), [("0", 0), ("12", 12), ("-1", 1), ("two", 1), ("", 1)])
-def test_a_base_floor_that_is_no_number_is_one(text: str, base: int) -> None:
-    body = hpa()
-    body["metadata"]["annotations"]["catraca.dev/base-floor"] = text
-    assert scaled(body).base == base
-
-
-def test_an_hpa_without_metrics_is_known_as_one() -> None:
-    body = hpa()
-    for status, metrics in (("True", True), ("False", False), ("Unknown", True)):
-        body["status"] = {"conditions": [{"type": "ScalingActive", "status": status}]}
-        assert scaled(body).metrics is metrics
-
-
-def test_the_fleet_is_found_by_labels_and_ready_by_the_hpas_target() -> None:
-    fleet = Fleet("catraca")
-    fleet.saw_scaler(hpa())
-    fleet.saw_scaler(hpa("other", component="database"))
-    fleet.saw_deployment({"metadata": {"name": "queue-d"}, "status": {"readyReplicas": 2}})
-    fleet.saw_deployment({"metadata": {"name": "queue"}, "status": {"readyReplicas": 7}})
-    assert set(fleet.scaled) == {"queue"}
-    assert (fleet.ready("queue"), fleet.ready("checkout")) == (2, 0)
-    fleet.lost_deployment({"metadata": {"name": "queue-d"}})
-    assert fleet.ready("queue") == 0
-    fleet.lost_scaler(hpa())
-    assert fleet.scaled == {}
-
-
-def test_an_hpa_that_took_anothers_place_is_not_lost_with_it() -> None:
-    fleet = Fleet("catraca")
-    fleet.saw_scaler(hpa("queue"))
-    fleet.saw_scaler(hpa("queue-two"))
-    fleet.lost_scaler(hpa("queue"))
-    assert fleet.scaled["queue"].name == "queue-two"
+from catraca_operator.resources import _micro, _replaced
 
 
 def merged(before: Any, patch: Any) -> Any:

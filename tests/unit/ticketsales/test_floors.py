@@ -97,8 +97,8 @@ def test_floors_add_up_and_the_charts_own_is_kept() -> None:
     assert at(OPENS, wish(), wish("later", at=10_000_000)) == Floor(9, 9, 1, 50)
 
 
-def test_there_is_never_less_than_one() -> None:
-    assert at(0, base=0, present=0).value == 1
+def test_at_rest_there_may_be_none_where_the_chart_says_so() -> None:
+    assert at(0, base=0, present=0).value == 0
 
 
 def test_nothing_is_lowered_in_any_window() -> None:
