@@ -50,6 +50,7 @@ class Schema:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
         self._validator = _Validator(schema, format_checker=_FORMATS)
+        self._words = dict(_patterns_in_words(schema))
 
     def field(self, *path: str) -> Mapping[str, Any]:
         """The schema of one field."""
@@ -66,14 +67,21 @@ class Schema:
         """Everything that is wrong, after defaulting, in the order of the value's fields."""
         value = self.with_defaults(value)
         errors = list(self._validator.iter_errors(value))
-        found = [problem for error in errors for problem in _explain(error)]
+        found = [problem for error in errors for problem in self._explain(error)]
         # Rules rely on these, so they are asked only where they are kept. The API server asks none at all
         # as long as one of these is wrong anywhere; here everything is told at once.
-        blocking = {each.path for error in errors if error.validator in _BLOCKING for each in _explain(error)}
+        blocking = {
+            each.path for error in errors if error.validator in _BLOCKING for each in self._explain(error)
+        }
         found += _structure(self._schema, value, "")
         wrong = _Wrong(frozenset(blocking), frozenset(problem.path for problem in found))
         found += _broken_rules(self._schema, value, "", wrong)
         return list(dict.fromkeys(found))
+
+    def _explain(self, error: ValidationError) -> Iterator[Problem]:
+        for problem in _explain(error):
+            words = self._words.get(str(error.validator_value)) if error.validator == "pattern" else None
+            yield Problem(problem.path, words) if words else problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +130,7 @@ def _structure(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Pro
 def _broken_rules(schema: Mapping[str, Any], value: Any, path: str, wrong: _Wrong) -> Iterator[Problem]:
     """The CEL rules of a value and of what is in it."""
     if not any(_within(other, path) for other in wrong.blocking):
-        for rule in schema.get(RULES, ()):
-            if BEFORE in rule["rule"]:
-                continue
+        for rule in _rules(schema):
             at = _join(path, rule.get("fieldPath", ""))
             holds = _holds(rule["rule"], value)
             if holds is None and not any(_within(other, path) for other in wrong.named):
@@ -139,6 +145,26 @@ def _broken_rules(schema: Mapping[str, Any], value: Any, path: str, wrong: _Wron
     elif isinstance(value, list) and "items" in schema:
         for place, item in enumerate(value):
             yield from _broken_rules(schema["items"], item, f"{path}[{place}]", wrong)
+
+
+def _rules(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The rules to ask. That which says a pattern in words is the pattern's, which was asked already."""
+    for place, rule in enumerate(schema.get(RULES, ())):
+        if BEFORE not in rule["rule"] and not (place == 0 and "pattern" in schema):
+            yield rule
+
+
+def _patterns_in_words(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every pattern with what it means: the first rule of a field that has one says it, for people.
+
+    Times have none: to rules they are times and no text.
+    """
+    if "pattern" in schema and RULES in schema:
+        yield schema["pattern"], schema[RULES][0]["message"]
+    for field in schema.get("properties", {}).values():
+        yield from _patterns_in_words(field)
+    if "items" in schema:
+        yield from _patterns_in_words(schema["items"])
 
 
 def _within(path: str, outer: str) -> bool:
@@ -172,7 +198,7 @@ def _pattern(_: Any, pattern: str, value: Any, schema: Any) -> Iterator[Validati
     # its classes, such as white space, are of ASCII.
     if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value, re.ASCII):
         a_time = schema.get("format") == "date-time"
-        yield ValidationError(TIME_WANTED if a_time else f"{value!r} is not of the form {pattern}")
+        yield ValidationError(TIME_WANTED if a_time else f"is not of the form {pattern}")
 
 
 def _minimum(_: Any, minimum: float, value: Any, __: Any) -> Iterator[ValidationError]:

@@ -89,9 +89,64 @@ def test_both_refuse_for_the_same_field(
         assert found is None or found == {field}
 
 
+# A number for a name, and numbers that JSON does not have.
+UNREAD = [["metadata", "name"], ["spec", "line", "rate"], ["spec", "line", "rate"]]
+# How the API server says what is right, where it says it by itself: by our words, with what they end with.
+SERVER_SAYS = {
+    "is required": "Required value",
+    "must be a mapping": "must be of type object",
+    "must be a list": "must be of type array",
+    "must be text": "must be of type",
+    "must be a whole number": "must be of type int",
+    "must be a number": "must be of type number",
+    "must be true or false": "must be of type boolean",
+    "must be a time like": r"(must be of type date-time|should match '\^2\[0-9\]\{3\}-)",
+    "must not be empty": "should (be|have) at least 1 ",
+    "must have at least 2": "should be at least 2 ",
+    "at least ": "greater than or equal to ",
+    "at most ": "(less than or equal to |may not be more than )",
+    "given twice": "Duplicate value",
+}
+LIST = re.compile(r"must be one of (.+)")
+
+
+def is_said(why: str, text: str) -> bool:
+    """Whether a refusal says this, in our words or the server's own."""
+    if why in text:
+        return True
+    if listed := LIST.fullmatch(why):
+        return all(f'"{each}"' in text for each in listed[1].split(", "))
+    words = next((words for words in SERVER_SAYS if words in why), None)
+    if words is None:
+        return False
+    bound = re.match(r"\d+", why.partition(words)[2]) if words.endswith(" ") else None
+    # 10000000 is 1e+07 to the server.
+    said = f"({bound[0]}|{float(bound[0]):.0e})\\b" if bound else ""
+    return re.search(SERVER_SAYS[words] + said.replace("+", r"\+"), text) is not None
+
+
+def test_the_server_says_what_is_right_in_words(api: Api, path: str) -> None:
+    told: list[tuple[str, str]] = []
+    for where, value, field, why in REFUSED:
+        with pytest.raises(Refused) as caught:
+            api.create(path, edited(where, value), dryRun="All", fieldValidation="Strict")
+        causes = caught.value.causes
+        text = "; ".join(message for at, message in causes if at == field) or str(caught.value)
+        told.append((field, text))
+        if where == ["apiVersion"]:
+            assert '"v2" cannot be handled' in text
+        elif why == "is not a field":
+            assert f'unknown field "{field}"' in text
+        elif causes or where not in UNREAD:
+            assert is_said(why, text), f"{field}: {text}; expected: {why}"
+    for field, text in told:
+        print(f"{field}: {text}")
+    assert len(set(told)) >= 40
+
+
 def test_only_what_cannot_be_read_is_refused_without_a_field(api: Api, path: str) -> None:
     unread = [row[0] for row in REFUSED if fields_refused(api, path, edited(row[0], row[1])) is None]
-    assert unread == [["metadata", "name"], ["spec", "line", "rate"], ["spec", "line", "rate"]]
+    assert unread == UNREAD
 
 
 @pytest.mark.parametrize(("edits", "fields"), REFUSED_FOR_MANY)

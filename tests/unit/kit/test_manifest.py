@@ -1,5 +1,6 @@
 """What a TicketSale manifest may say, as `catraca apply` judges it: the rows are in tests/manifests.py."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,31 @@ def test_refused(path: list[Any], value: Any, where: str, why: str) -> None:
 @pytest.mark.parametrize(("edits", "fields"), REFUSED_FOR_MANY)
 def test_refused_for_more_than_one_reason(edits: list[Any], fields: set[str]) -> None:
     assert {problem.path for problem in validate(edited_often(edits))} == fields
+
+
+def fields_with_patterns(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if "pattern" in schema:
+        yield path, schema
+    for name, field in schema.get("properties", {}).items():
+        yield from fields_with_patterns(field, f"{path}.{name}")
+    yield from fields_with_patterns(schema["items"], f"{path}[]") if "items" in schema else ()
+
+
+def test_every_pattern_is_said_in_words() -> None:
+    crd = yaml.safe_load(crd_file().read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found = dict(fields_with_patterns(schema["properties"]["spec"]))
+    assert ".currency" in found and ".sections[].id" in found
+    for path, field in found.items():
+        if field.get("format") == "date-time":
+            continue
+        first = field["x-kubernetes-validations"][0]
+        assert first["message"].startswith("must be "), path
+        # The API server asks both: they must not differ. Of white space CEL knows less than patterns do.
+        matched = f"self.matches(r'{field['pattern']}')"
+        assert first["rule"] == matched or (
+            path == ".delivery.webhookUrl" and "self.contains" in first["rule"]
+        )
 
 
 def test_every_problem_is_told() -> None:
