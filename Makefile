@@ -82,6 +82,10 @@ test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is pas
 fuzz: $(READY) ## Bad input made from the contract, on the whole system (MINUTES=10 SEED=…)
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+.PHONY: churn
+churn: plane ## TicketSales that come and go on a control plane, and what each costs the operator (MINUTES=30)
+	@$(BIN)/python -m tests.cluster.ticketsales.churn --minutes $(if $(filter file,$(origin MINUTES)),30,$(MINUTES))
+
 .PHONY: coverage
 coverage: $(READY) ## Every test with line and branch coverage, also of the services' own processes
 	-@$(BIN)/python -m tests.cluster.plane.build
