@@ -26,7 +26,8 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     subparsers = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     names = sorted(module.name for module in iter_modules(commands.__path__))
-    for name in given[:1] if given and given[0] in names else names:
+    asked = given[0].replace("-", "_") if given else ""
+    for name in [asked] if asked in names else names:
         import_module(f"{commands.__name__}.{name}").add_parser(subparsers)
     return root
 

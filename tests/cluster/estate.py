@@ -220,6 +220,11 @@ class Estate:
         found = self.api.get(f"{self._in('apps/v1', 'deployments')}/{service}")
         return int(found["status"].get("readyReplicas", 0))
 
+    def running_pods(self, service: str) -> int:
+        """Pods of a service that run."""
+        found = self.api.get(self._in("v1", "pods"), labelSelector=f"app={service}")["items"]
+        return sum(1 for each in found if each["status"].get("phase") == "Running")
+
     def events(self, name: str) -> list[Json]:
         """What people were told of a sale, oldest first."""
         found = self.api.get(self._in("events.k8s.io/v1", "events"))["items"]

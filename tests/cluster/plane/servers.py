@@ -1,5 +1,6 @@
 """The control plane's own processes: etcd, the API server, the controllers, the scheduler, the kubelet."""
 
+import json
 import ssl
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from local.servers import ports
 from local.servers.process import Process
 from local.servers.server import PROBE_TIMEOUT_S, Server
+from tests.cluster.plane.audit import POLICY
 from tests.cluster.plane.certificates import Authority, Pair, signing_key
 from tests.cluster.plane.kubeconfigs import write_kubeconfig
 from tests.cluster.plane.programs import program
@@ -118,7 +120,13 @@ class ApiServer(TlsServer):
         self._front_proxy = self.front_proxies.client(FRONT_PROXY)
         names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
         self._serving = self.authority.server("kube-apiserver", ports.HOST, API_SERVICE_ADDRESS, *names)
+        self.audit_log = folder / "audit.jsonl"
+        """What ServiceAccounts did, a line each."""
+        self._audit_policy = folder / "audit-policy.json"
         super().__init__("kube-apiserver", folder, self.authority, self.admin)
+
+    def prepare(self) -> None:
+        self._audit_policy.write_text(json.dumps(POLICY))
 
     def command(self) -> Sequence[str]:
         return [
@@ -147,6 +155,8 @@ class ApiServer(TlsServer):
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={self._front_proxy.certificate}",
             f"--proxy-client-key-file={self._front_proxy.key}",
+            f"--audit-policy-file={self._audit_policy}",
+            f"--audit-log-path={self.audit_log}",
             "--profiling=false",
         ]
 

@@ -10,10 +10,11 @@ import aiohttp
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.queue.v1 import queue_pb2 as queue
+from catraca.sale.v1 import sale_pb2 as sales
 
 from local.audit.load import Sources
 from local.audit.report import audit
-from local.client import Buyer, Connection, Organiser, Targets, item
+from local.client import DEADLINE_S, Buyer, Connection, Organiser, Targets, answered, item
 from local.discovery import RunningStack
 from local.stack import Stack
 from tests.cluster.estate import Estate
@@ -110,6 +111,12 @@ class Shop:
             if message.update.order.state == state:
                 return message.update.order
         raise AssertionError("the stream ended before it told")
+
+    async def asked(self, name: str) -> sales.GetSaleResponse:
+        """A sale with the time at which it was so."""
+        request = sales.GetSaleRequest(sale=name)
+        call = self._at.sales.GetSale(request, metadata=self.organiser.metadata, timeout=DEADLINE_S)
+        return await answered(call)
 
     async def audited(self, name: str) -> None:
         """Judge what the sale left behind, once everything of it has come to its end."""

@@ -32,9 +32,12 @@ async def test_when_ready_holds_the_calling_back_until_the_replicas_stand(
     estate: Estate, shop: Shop, name: str
 ) -> None:
     unready(estate, "queue", ready=False)
-    with estate.operated():
+    with estate.operated() as operator:
         await aside(estate.apply, manifest(name, lobby_s=3, opens_s=9, closes_s=120, openPolicy="WhenReady"))
         await aside(estate.until, name, "Paused", reason="HeldBack")
+        # Whoever takes over knows whose pause it is.
+        operator.kill9()
+        operator.start()
         buying = asyncio.create_task(shop.bought(name, 1))
         await aside(estate.until, name, "WindowOpen", reason="Paused")
         # The sale is open, and nobody is called.

@@ -65,6 +65,11 @@ END = {
 async def test_a_sale_from_its_definition_to_restored_floors(estate: Estate, shop: Shop, name: str) -> None:
     with estate.operated() as operator, Story(estate, name) as story:
         applied = await aside(estate.apply, manifest(name, **TIMES, scaling=SCALING))
+        # The floor of the lobby, and pods that run for it.
+        await aside(
+            eventually, lambda: (estate.least("queue"), estate.running_pods("queue")), lambda at: min(at) >= 4
+        )
+        await aside(estate.until, name, "Prewarmed", reason="FloorsReady")
         await aside(estate.until, name, "WindowOpen", "False", reason="Lobby")
         async with asyncio.timeout(60):
             orders = await asyncio.gather(*(shop.bought(name, 2) for _ in range(2)))
@@ -132,6 +137,11 @@ async def test_an_operator_that_is_killed_at_every_stage_ends_the_same(
     await buyers
     assert end_of(estate, name) == END
     await shop.audited(name)
+    # A deletion is a stage too.
+    await aside(estate.api.delete, estate.sale_path(name))
+    await aside(killed_and_started)
+    await aside(eventually, estate.names, lambda names: name not in names)
+    assert (await shop.organiser.sale(name)).phase == sales.SALE_PHASE_ARCHIVED
 
 
 async def test_without_an_operator_a_sale_opens_and_closes_by_itself(
@@ -143,7 +153,13 @@ async def test_without_an_operator_a_sale_opens_and_closes_by_itself(
     seen = set()
     async with asyncio.timeout(60):
         while sales.SALE_PHASE_CLOSED not in seen:
-            seen.add((await shop.organiser.sale(name)).phase)
+            answer = await shop.asked(name)
+            phase, window = answer.sale.phase, answer.sale.spec.window
+            # On time to the millisecond, by the clock that counts.
+            is_open = window.opens_at.ToMilliseconds() <= answer.now.ToMilliseconds()
+            is_over = window.closes_at.ToMilliseconds() <= answer.now.ToMilliseconds()
+            assert (phase == sales.SALE_PHASE_OPEN) == (is_open and not is_over)
+            seen.add(phase)
             await asyncio.sleep(0.1)
     assert sales.SALE_PHASE_OPEN in seen
     assert estate.condition(name, "WindowOpen").get("reason") != "Closed"

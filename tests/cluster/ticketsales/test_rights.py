@@ -1,5 +1,6 @@
 """The operator's rights are exactly those of its Role: each rule that is taken away breaks something."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -7,9 +8,10 @@ import pytest
 import yaml
 
 from local.parts import HttpProcess
-from tests.cluster.estate import BASE, RBAC, Estate, manifest
+from tests.cluster.estate import ACCOUNT, BASE, RBAC, Estate, manifest
 from tests.cluster.keda import Keda
 from tests.cluster.plane.api import Refused
+from tests.cluster.plane.audit import Right, rights_used
 from tests.cluster.plane.waiting import eventually
 from tests.cluster.ticketsales.conftest import aside
 
@@ -80,6 +82,18 @@ def rules() -> list[str]:
     return [rule["resources"][0] for rule in role["rules"]]
 
 
+def rights() -> set[Right]:
+    """Everything that the rules allow, one by one."""
+    (role,) = [each for each in yaml.safe_load_all(RBAC.read_text()) if each["kind"] == "Role"]
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
 def test_every_rule_has_its_work() -> None:
     assert set(rules()) == set(WORKS)
 
@@ -91,8 +105,16 @@ async def test_with_all_rules_everything_works(estate: Estate, name: str) -> Non
         for works in WORKS.values():
             await aside(eventually, lambda works=works: works(work))
         assert "Forbidden" not in operator.log_tail()
+
+        # It makes use of every right: the last, to read a sale, where somebody else was faster to change it.
+        def used() -> set[Right]:
+            estate.api.merge(estate.sale_path(name), {"metadata": {"labels": {"at": secrets.token_hex(4)}}})
+            estate.api.merge(estate.sale_path(name), {"spec": {"title": secrets.token_hex(4)}})
+            return rights_used(estate.plane.api.audit_log, estate.namespace, ACCOUNT)
+
+        assert await aside(eventually, used, lambda found: found == rights()) == rights()
         # It may do nothing else: not even read what it has no use for.
-        account = estate.plane.client(estate.plane.account_kubeconfig(estate.namespace, "catraca-operator"))
+        account = estate.plane.client(estate.plane.account_kubeconfig(estate.namespace, ACCOUNT))
         for path in (
             f"/api/v1/namespaces/{estate.namespace}/secrets",
             f"/api/v1/namespaces/{estate.namespace}/pods",
