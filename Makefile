@@ -78,6 +78,10 @@ test: $(READY) ## Every test, on real servers (PYTEST_ARGS="-k outbox -x" is pas
 	-@$(BIN)/python -m tests.cluster.plane.build
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: images
+images: $(READY) ## Build the image twice without a registry, compare, start all of it (as root, with buildah and mmdebstrap)
+	CATRACA_TEST_IMAGES=1 $(BIN)/pytest tests/integration/delivery/test_image.py -s $(PYTEST_ARGS)
+
 .PHONY: fuzz
 fuzz: $(READY) ## Bad input made from the contract, on the whole system (MINUTES=10 SEED=…)
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -110,6 +114,7 @@ format: $(READY) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+# What an image is made from is what was tested here: its versions are those of dev.txt.
 .PHONY: lock
 lock: $(READY) ## Recompile requirements/*.txt from pyproject.toml
 	@uv=uv; \
@@ -118,8 +123,13 @@ lock: $(READY) ## Recompile requirements/*.txt from pyproject.toml
 	  $(BIN)/python -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet uv; \
 	  uv="$$scratch/bin/uv"; \
 	fi; \
-	for group in dev go; do \
-	  case $$group in dev) what="pyproject.toml --group dev";; *) what="--group pyproject.toml:$$group";; esac; \
+	for group in dev go build runtime; do \
+	  case $$group in \
+	    dev) what="pyproject.toml --group dev";; \
+	    runtime) what="pyproject.toml --extra cluster --constraints requirements/dev.txt";; \
+	    build) what="--group pyproject.toml:build --constraints requirements/dev.txt";; \
+	    *) what="--group pyproject.toml:$$group";; \
+	  esac; \
 	  "$$uv" pip compile $$what --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements/$$group.txt; \
 	done
