@@ -8,14 +8,17 @@ ledger and the streams, each of the rows that were read before.
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nats
 from nats.aio.client import Client
 from redis.asyncio import Redis
 
 from local.audit import load_postgres, load_provider, load_redis, load_streams
+from local.audit.config import AuditSettings
 from local.audit.facts import Facts
 from local.discovery import RunningStack
+from services.checkout.providers.sandbox import load_secrets
 from services.kit.rights import AUDITOR
 from services.kit.signing import load_signing_ring
 from services.kit.streams import inbox_of
@@ -36,6 +39,8 @@ class Sources:
     ticket_key_file: Path | None = None
     ca_file: str | None = None
     """The CA of NATS' certificate, where its URL asks for TLS."""
+    redis_ca_file: str | None = None
+    """The CA of Redis' certificate, likewise."""
 
     @classmethod
     def of(cls, running: RunningStack) -> "Sources":
@@ -50,12 +55,30 @@ class Sources:
             ca_file=running.certificate.get("ca"),
         )
 
+    @classmethod
+    def told(cls, settings: AuditSettings) -> "Sources":
+        """Those of a cluster, as its settings say. Raises SettingError for a key file that does not fit."""
+        return cls(
+            redis_url=settings.redis_url,
+            nats_url=settings.nats_url,
+            postgres_url=settings.postgres_url,
+            provider_url=settings.sandbox_url,
+            provider_key=load_secrets(settings.sandbox_key_file).api_key,
+            ticket_key_file=settings.ticket_key_file,
+            ca_file=_path(settings.nats_ca_file),
+            redis_ca_file=_path(settings.redis_ca_file),
+        )
+
     def ticket_keys(self) -> dict[str, bytes]:
         """The public keys that tickets verify with, revoked ones too: what the store holds is ours."""
         if self.ticket_key_file is None:
             return {}
         ring = load_signing_ring(self.ticket_key_file, "ticket_key_file")
         return {key.id: key.public for key in ring.keys}
+
+
+def _path(file: Path | None) -> str | None:
+    return None if file is None else str(file)
 
 
 async def _connect_nats(sources: Sources) -> Client:
@@ -67,7 +90,8 @@ async def load(sources: Sources, sale: str, *, settled: bool) -> Facts:
     """The sale's facts. Raises SaleUnknown."""
     nc = await _connect_nats(sources)
     # As the services speak; the later protocol would ask for what the auditor may not.
-    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S, protocol=2)
+    ca: dict[str, Any] = {"ssl_ca_certs": sources.redis_ca_file} if sources.redis_ca_file else {}
+    redis = Redis.from_url(sources.redis_url, socket_timeout=READ_TIMEOUT_S, protocol=2, **ca)
     try:
         js = nc.jetstream()
         definitions = await load_streams.definitions(js, sale)

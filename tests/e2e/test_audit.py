@@ -172,6 +172,31 @@ async def test_a_real_sale_is_found_without_a_fault(sold: Sold) -> None:
     assert all(sum(finding["looked_at"].values()) for finding in verdict["findings"])
 
 
+async def test_the_stores_of_a_cluster_are_named_by_the_environment(
+    sold: Sold, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = sold.running
+    arguments = cli.parser().parse_args(["audit", sold.sale, "--environment", "--settled", "--json"])
+    told = {
+        "REDIS_URL": running.auditor["redis"],
+        "NATS_URL": running.auditor["nats"],
+        "POSTGRES_URL": running.auditor["postgres"],
+        "SANDBOX_URL": running.sandbox_url,
+        "SANDBOX_KEY_FILE": running.keys["sandbox"],
+        "TICKET_KEY_FILE": running.keys["ticket"],
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"CATRACA_{name}", value)
+
+    assert await asyncio.to_thread(arguments.run, arguments) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
+    monkeypatch.delenv("CATRACA_NATS_URL")
+    with pytest.raises(SystemExit) as ended:
+        arguments.run(arguments)
+    assert ended.value.code == 2
+    assert "CATRACA_NATS_URL is not set" in capsys.readouterr().err
+
+
 async def test_a_sale_that_never_was_is_told_apart_from_a_broken_one(sold: Sold) -> None:
     unknown = Sold(sold.running, "never-defined")
 
