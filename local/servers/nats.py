@@ -62,16 +62,19 @@ class Nats(Store):
 
     def prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        text = CONFIG.format(
-            host=ports.HOST,
-            port=self.port,
+        write_private(self.config, self.configuration(ports.HOST, self.port, self.data))
+
+    def configuration(self, host: str, port: int, data: Path) -> str:
+        """The configuration file of a server that listens there and keeps its data there."""
+        return CONFIG.format(
+            host=host,
+            port=port,
             # JSON is what this file format understands too.
             users=json.dumps([{"user": USER, "password": self._password}, *map(self._user, NATS)]),
-            data=self.data,
+            data=data,
             sync="sync_interval: always" if self._sync_always else "",
             tls=self._tls(),
         )
-        write_private(self.config, text)
 
     @property
     def _scheme(self) -> str:

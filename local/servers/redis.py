@@ -46,15 +46,16 @@ class Redis(Store):
 
     def prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        write_private(
-            self.config,
-            CONFIG.format(
-                host=ports.HOST,
-                port=self.port,
-                password=self._password,
-                data=self.data,
-                users="\n".join(f"user {self._user(name, keys)}" for name, keys in REDIS.items()),
-            ),
+        write_private(self.config, self.configuration(ports.HOST, self.port, self.data))
+
+    def configuration(self, host: str, port: int, data: Path) -> str:
+        """The configuration file of a server that listens there and keeps its data there."""
+        return CONFIG.format(
+            host=host,
+            port=port,
+            password=self._password,
+            data=data,
+            users="\n".join(f"user {self._user(name, keys)}" for name, keys in REDIS.items()),
         )
 
     def _user(self, name: str, keys: Keys) -> str:
