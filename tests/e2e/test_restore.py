@@ -1,0 +1,126 @@
+"""A rehearsed restore: a sale goes on in a new installation, from backups of stores that were running."""
+
+import asyncio
+import secrets
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from catraca.checkout.v1 import checkout_pb2
+from catraca.queue.v1 import queue_pb2
+
+from local.audit.load import Sources
+from local.audit.report import audit
+from local.client import Buyer, Connection, Organiser, Targets
+from local.discovery import RunningStack
+from local.stack import Stack
+from services.kit.errors import Refusal
+from tests.e2e.backups import back_up, restore
+from tests.e2e.test_audit import bought, spec
+
+# Two more stacks are started than in other tests.
+pytestmark = pytest.mark.timeout(240)
+
+TURN_S = 1800
+PATIENCE_S = 30.0
+
+
+@dataclass
+class Backup:
+    """What was kept of a sale: two buyers have their tickets, one was called and has not come yet."""
+
+    folder: Path
+    sale: str
+    tickets: dict[str, checkout_pb2.Order]
+    called: str
+    place: int
+    ledger: Path
+    """The payment provider's own, which is nobody's to restore: it goes on."""
+
+    async def in_a_new_stack(self, data: Path, *, with_redis: bool) -> Stack:
+        """A stack that has never been, with what the backup has."""
+        await restore(self.folder, data, with_redis=with_redis)
+        shutil.copy(self.ledger, data / "sandbox.sqlite")
+        return Stack(data)
+
+
+@pytest.fixture(scope="module")
+async def backup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backup]:
+    folder = tmp_path_factory.mktemp("backup")
+    sale = f"kept-{secrets.token_hex(4)}"
+    async with Stack(folder / "before") as stack:
+        running = stack.running
+        async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
+            organiser = organiser_of(running, at)
+            described = spec()
+            described.line.turn_duration.FromSeconds(TURN_S)
+            await organiser.define(sale, described)
+            names = ("ana", "bruno", "carla")
+            buyers = {name: Buyer(at, sale, running.minter().mint(name)) for name in names}
+            for buyer in buyers.values():
+                await buyer.join()
+            tickets = {name: await bought(buyers[name], client) for name in names[:2]}
+            place = await called(buyers["carla"])
+            await organiser.pause(sale, True)
+            await back_up(running, folder / "kept")
+            ledger = folder / "sandbox.sqlite"
+            with sqlite3.connect(stack.data / ledger.name) as now, sqlite3.connect(ledger) as copy:
+                now.backup(copy)
+    yield Backup(folder / "kept", sale, tickets, "carla", place, ledger)
+
+
+def organiser_of(running: RunningStack, at: Connection) -> Organiser:
+    return Organiser(at, running.minter().mint("organiser", roles=["organiser", "service"]))
+
+
+async def called(buyer: Buyer) -> int:
+    """The buyer's place, once it was called."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for message in buyer.watch():
+            if message.place.state == queue_pb2.PLACE_STATE_CALLED:
+                return message.place.place
+    raise AssertionError("the stream ended before the buyer was called")
+
+
+async def kept_tickets(backup: Backup, running: RunningStack, at: Connection) -> None:
+    """Everybody still has the tickets that they had, under the keys that they were signed with."""
+    for name, before in backup.tickets.items():
+        order = await Buyer(at, backup.sale, running.minter().mint(name)).get_order(before.order_id)
+        assert order.state == checkout_pb2.ORDER_STATE_CONFIRMED
+        assert [ticket.code for ticket in order.tickets] == [ticket.code for ticket in before.tickets]
+
+
+async def test_a_sale_goes_on_from_its_backup(backup: Backup, tmp_path: Path) -> None:
+    async with await backup.in_a_new_stack(tmp_path / "after", with_redis=True) as stack:
+        running = stack.running
+        verdict = await audit(Sources.of(running), backup.sale, settled=True)
+        assert verdict.ok, verdict.to_json()
+
+        async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
+            await kept_tickets(backup, running, at)
+            carla = Buyer(at, backup.sale, running.minter().mint(backup.called))
+            assert (await carla.place()).place == backup.place
+            await organiser_of(running, at).pause(backup.sale, False)
+            # The turn that ran is still hers: the promise was kept.
+            order = await bought(carla, client)
+            before = {ticket.unit for kept in backup.tickets.values() for ticket in kept.tickets}
+            assert before.isdisjoint(ticket.unit for ticket in order.tickets)
+
+        verdict = await audit(Sources.of(running), backup.sale, settled=True)
+        assert verdict.ok, verdict.to_json()
+
+
+async def test_without_redis_tickets_are_kept_and_nothing_is_sold_twice(
+    backup: Backup, tmp_path: Path
+) -> None:
+    async with await backup.in_a_new_stack(tmp_path / "after", with_redis=False) as stack:
+        running = stack.running
+        async with Connection(Targets(**running.targets)) as at:
+            await kept_tickets(backup, running, at)
+            carla = Buyer(at, backup.sale, running.minter().mint(backup.called))
+            with pytest.raises(Refusal, match="SALE_NOT_LOADED"):
+                await carla.enter()
