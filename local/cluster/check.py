@@ -103,6 +103,8 @@ def _spec(name: str, settings: Settings, opens: datetime, closes: datetime) -> S
         "currency": "EUR",
         "window": {"opensAt": _text(opens), "closesAt": _text(closes)},
         "sections": [{"id": SECTION, "capacity": 2, "ticketTypes": [{"id": "full", "price": price}]}],
+        # With the one ticket the turn is over, and the sale can be archived.
+        "limits": {"perBuyer": 1},
     }
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     return spec_of(manifest)[1]

@@ -34,8 +34,8 @@ class Settings:
     postgres_ca_file: Path | None = setting(None, "PEM file with the CAs of Postgres' certificate.")
     checkout_url: str = setting(
         REQUIRED,
-        "Checkout's URL of Postgres: a user named `checkout` is made with this password, and given its rights; "
-        "any other is left alone, as it is somebody else's to manage.",
+        "Checkout's URL of Postgres: a user named `checkout` is made with this password and given its "
+        "rights; any other is left alone, as it is somebody else's to manage.",
         secret=True,
     )
     prepare_within_s: float = setting(
