@@ -48,7 +48,7 @@ SHAPES: Mapping[str, Json] = {
     "shutdown.lameDuckSeconds": SECONDS,
     "shutdown.drainSeconds": SECONDS,
     "shutdown.slackSeconds": SECONDS,
-    "autoscaling.source": {"enum": ["External", "Cpu"]},
+    "autoscaling.source": {"enum": ["External", "Keda", "Cpu"]},
     "autoscaling.metricLabels": TEXTS,
     "autoscaling.scaleDownStabilizationSeconds": SECONDS,
     "edge.service.type": {"enum": ["LoadBalancer", "NodePort", "ClusterIP"]},

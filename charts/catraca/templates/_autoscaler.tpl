@@ -2,6 +2,9 @@
 {{- define "catraca.autoscaler" -}}
 {{- $v := .root.Values -}}
 {{- $scaling := (get $v .component).autoscaling -}}
+{{- if eq $v.autoscaling.source "Keda" -}}
+{{ include "catraca.scaledObject" . }}
+{{- else -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
@@ -35,13 +38,52 @@ spec:
         target: { type: AverageValue, averageValue: {{ $scaling.perReplica | int64 | quote }} }
     {{- end }}
   behavior:
-    scaleUp:
-      # A crowd does not come by and by.
-      stabilizationWindowSeconds: 0
-      selectPolicy: Max
-      policies:
-        - { type: Percent, value: 100, periodSeconds: 15 }
-        - { type: Pods, value: 10, periodSeconds: 15 }
-    scaleDown:
-      stabilizationWindowSeconds: {{ $v.autoscaling.scaleDownStabilizationSeconds }}
+    {{- include "catraca.behavior" $v | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The same for KEDA, by the queries of files/scaledobjects.yaml. minReplicaCount is the operator's. */}}
+{{- define "catraca.scaledObject" -}}
+{{- $v := .root.Values -}}
+{{- $scaling := (get $v .component).autoscaling -}}
+{{- $component := .component -}}
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  name: {{ include "catraca.name" . }}
+  labels:
+    {{- include "catraca.labels" . | nindent 4 }}
+  annotations:
+    catraca.dev/base-floor: {{ $scaling.baseFloor | int | quote }}
+spec:
+  scaleTargetRef:
+    name: {{ include "catraca.name" . }}
+  maxReplicaCount: {{ $scaling.maxReplicas }}
+  triggers:
+    {{- range (.root.Files.Get "files/scaledobjects.yaml" | splitList "\n---\n") }}
+    {{- $document := fromYaml . }}
+    {{- if eq $document.metadata.name $component }}
+    - type: prometheus
+      metadata:
+        serverAddress: {{ $v.autoscaling.prometheusUrl }}
+        query: {{ (first $document.spec.triggers).metadata.query | quote }}
+        threshold: {{ $scaling.perReplica | int64 | quote }}
+    {{- end }}
+    {{- end }}
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        {{- include "catraca.behavior" $v | nindent 8 }}
+{{- end -}}
+
+{{- define "catraca.behavior" -}}
+scaleUp:
+  # A crowd does not come by and by.
+  stabilizationWindowSeconds: 0
+  selectPolicy: Max
+  policies:
+    - { type: Percent, value: 100, periodSeconds: 15 }
+    - { type: Pods, value: 10, periodSeconds: 15 }
+scaleDown:
+  stabilizationWindowSeconds: {{ .autoscaling.scaleDownStabilizationSeconds }}
 {{- end -}}

@@ -23,6 +23,7 @@ INSTALLED: Mapping[str, tuple[str, ...]] = {
     "cert-manager.io/v1": ("Certificate",),
     "gateway.envoyproxy.io/v1alpha1": ("SecurityPolicy", "BackendTrafficPolicy"),
     "gateway.networking.k8s.io/v1": ("Gateway", "GRPCRoute", "HTTPRoute"),
+    "keda.sh/v1alpha1": ("ScaledObject",),
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PrometheusRule"),
     "postgresql.cnpg.io/v1": ("Cluster",),
 }

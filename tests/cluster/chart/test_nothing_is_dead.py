@@ -104,7 +104,7 @@ ENUMS = {
 }
 SWITCHES = sorted({path for path, default in LEAVES.items() if isinstance(default, bool)} | ENUMS)
 OTHER = {
-    "autoscaling.source": ("External", "Cpu"),
+    "autoscaling.source": ("External", "Keda"),
     "edge.service.type": ("NodePort", "ClusterIP"),
     "image.pullPolicy": ("Never", "Always"),
     "logLevel": ("debug", "error"),

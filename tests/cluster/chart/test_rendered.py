@@ -232,10 +232,12 @@ def test_replicas_and_floors_are_left_to_their_owners(name: str) -> None:
     bodies = example(name)
     for service in SERVICES:
         (deployment,) = of_kind(bodies, "Deployment", service)
-        (scaler,) = of_kind(bodies, "HorizontalPodAutoscaler", service)
+        (scaler,) = of_kind(bodies, "HorizontalPodAutoscaler", service) + of_kind(
+            bodies, "ScaledObject", service
+        )
         (budget,) = of_kind(bodies, "PodDisruptionBudget", service)
         assert "replicas" not in deployment["spec"]
-        assert "minReplicas" not in scaler["spec"]
+        assert not {"minReplicas", "minReplicaCount"} & set(scaler["spec"])
         assert scaler["metadata"]["annotations"]["catraca.dev/base-floor"].isdecimal()
         assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
@@ -247,6 +249,28 @@ def test_metrics_to_scale_by_are_those_of_the_documentation() -> None:
         (scaler,) = of_kind(example("trial"), "HorizontalPodAutoscaler", service)
         metric = scaler["spec"]["metrics"][0]["external"]["metric"]["name"]
         assert re.search(rf"\| {service} \| .*{metric}", text)
+
+
+def test_keda_asks_what_its_file_has() -> None:
+    """With the thresholds and limits of the values, in place of the file's."""
+    wanted = {
+        each["metadata"]["name"]: each["spec"]["triggers"][0]["metadata"]["query"]
+        for each in yaml.safe_load_all((CHART / "files/scaledobjects.yaml").read_text())
+    }
+    for service in SERVICES:
+        (made,) = of_kind(example("operators"), "ScaledObject", service)
+        (trigger,) = made["spec"]["triggers"]
+        assert trigger["metadata"] == {
+            "serverAddress": "http://prometheus.monitoring.svc:9090",
+            "query": wanted[service],
+            "threshold": trigger["metadata"]["threshold"],
+        }
+        (scaler,) = of_kind(example("trial"), "HorizontalPodAutoscaler", service)
+        (metric,) = scaler["spec"]["metrics"]
+        assert metric["external"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
+        assert made["spec"]["maxReplicaCount"] == scaler["spec"]["maxReplicas"]
+        behavior = made["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert behavior == scaler["spec"]["behavior"]
 
 
 def test_large_numbers_are_written_in_full() -> None:
