@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := services local operator proto/generate.py web tests
+SOURCES := services local operator proto/generate.py charts web tests
 
 # What `make rush` simulates, and what is passed on to pytest.
 BUYERS ?= 20000
@@ -64,6 +64,7 @@ check: $(READY) ## Lint, imports, contract drift, types, unit and contract tests
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python charts/schema.py --check
 	cd proto && ../$(BIN)/buf lint
 	$(BIN)/mypy
 	$(BIN)/pytest tests/unit tests/contract
@@ -106,8 +107,9 @@ load: $(READY) ## Offer more and more calls, find the knee, audit, report (RATE=
 ##@ Maintain
 
 .PHONY: gen
-gen: $(READY) ## Generate proto/gen from the contract
+gen: $(READY) ## Generate proto/gen from the contract, and the schema of the chart's values
 	$(BIN)/python proto/generate.py
+	$(BIN)/python charts/schema.py
 
 .PHONY: format
 format: $(READY) ## Format the code and fix what ruff can fix

@@ -44,22 +44,30 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
 SCHEMAS = "buyers, orders, payments"
 
 
-async def prepare_streams(nats_url: str, context: ssl.SSLContext | None = None) -> None:
-    """Make every stream and bucket that is missing. `context` is what a URL of tls:// is connected with."""
+async def prepare_streams(nats_url: str, context: ssl.SSLContext | None = None, *, replicas: int = 1) -> None:
+    """Make every stream and bucket that is missing, each kept by so many servers.
+
+    `context` is what a URL of tls:// is connected with.
+    """
     nc = await connect_nats(SimpleNamespace(nats_url=nats_url), "owner", context)
     try:
-        await declare(nc.jetstream())
+        await declare(nc.jetstream(), replicas)
     finally:
         await nc.close()
 
 
-async def prepare_tables(postgres_url: str, passwords: Mapping[str, str]) -> None:
-    """Bring the schema up to date, and give each user of `passwords` its rights: no more, no less."""
-    async with asyncpg.create_pool(postgres_url, min_size=0, max_size=1) as pool:
+async def prepare_tables(
+    postgres_url: str, passwords: Mapping[str, str], context: ssl.SSLContext | None = None
+) -> None:
+    """Bring the schema up to date, and give each user of `passwords` its rights: no more, no less.
+
+    `context` is what the server is connected with; None leaves it to the URL.
+    """
+    async with asyncpg.create_pool(postgres_url, min_size=0, max_size=1, ssl=context) as pool:
         await migrate(pool, MIGRATIONS, LOCK_ID)
     if not passwords:
         return
-    connection = await asyncpg.connect(postgres_url)
+    connection = await asyncpg.connect(postgres_url, ssl=context)
     try:
         async with connection.transaction():
             database = await connection.fetchval("select quote_ident(current_database())")

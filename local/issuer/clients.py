@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import ClientMixin
@@ -78,17 +79,20 @@ def registered(path: Path) -> dict[str, Client]:
 
 
 def make_clients(path: Path) -> None:
-    """A file with the clients that a development stack has: two for browsers, one BFF, one service."""
-    if path.exists():
-        return
+    """A file with the clients that a development stack has, unless there is one."""
+    if not path.exists():
+        write_private(path, json.dumps(development_clients(), indent=2))
+
+
+def development_clients() -> list[dict[str, Any]]:
+    """Two clients for browsers, one BFF and one service, with new secrets."""
     front, service = (secrets.token_hex(SECRET_BYTES) for _ in range(2))
-    clients = [
+    return [
         {"id": "storefront", "roles": ["buyer"], "redirect_uris": CALLBACKS},
         {"id": "control-room", "roles": ["organiser", "staff"], "redirect_uris": CALLBACKS},
         {"id": "front", "roles": ["bff"], "namespace": "shop", "secret": front},
         {"id": "service", "roles": ["service"], "secret": service},
     ]
-    write_private(path, json.dumps(clients, indent=2))
 
 
 def _without_loopback_port(uri: str) -> str:

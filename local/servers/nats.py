@@ -5,10 +5,10 @@ import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from local.authority import Certificate
 from local.private import kept_secret, write_private
+from local.server_users import nats_user
 from local.servers import binaries, ports
 from local.servers.server import Store
 from services.kit.rights import NATS
@@ -70,7 +70,12 @@ class Nats(Store):
             host=host,
             port=port,
             # JSON is what this file format understands too.
-            users=json.dumps([{"user": USER, "password": self._password}, *map(self._user, NATS)]),
+            users=json.dumps(
+                [
+                    {"user": USER, "password": self._password},
+                    *(nats_user(name, self.password_of(name)) for name in NATS),
+                ]
+            ),
             data=data,
             sync="sync_interval: always" if self._sync_always else "",
             tls=self._tls(),
@@ -85,11 +90,6 @@ class Nats(Store):
             return ""
         files = {"cert_file": str(self._certificate.cert), "key_file": str(self._certificate.key)}
         return f"tls: {json.dumps(files)}"
-
-    def _user(self, name: str) -> dict[str, Any]:
-        rights = NATS[name]
-        permissions = {"publish": {"allow": rights.publish}, "subscribe": {"allow": rights.subscribe(name)}}
-        return {"user": name, "password": self.password_of(name), "permissions": permissions}
 
     def command(self) -> Sequence[str]:
         return [str(binaries.nats_server()), "--config", str(self.config)]

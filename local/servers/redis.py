@@ -1,13 +1,13 @@
 """Redis 6.2 or newer with an append-only file synced at every write, as inventory and queue expect it."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from local.private import kept_secret, write_private
+from local.server_users import redis_user
 from local.servers import binaries, ports
 from local.servers.server import Store
-from services.kit.rights import REDIS, Keys
+from services.kit.rights import REDIS
 
 CONFIG = """\
 bind {host}
@@ -55,12 +55,8 @@ class Redis(Store):
             port=port,
             password=self._password,
             data=data,
-            users="\n".join(f"user {self._user(name, keys)}" for name, keys in REDIS.items()),
+            users="\n".join(f"user {redis_user(name, self.password_of(name))}" for name in REDIS),
         )
-
-    def _user(self, name: str, keys: Keys) -> str:
-        digest = hashlib.sha256(self.password_of(name).encode()).hexdigest()
-        return f"{name} on #{digest} {keys.acl}"
 
     def command(self) -> Sequence[str]:
         return [str(binaries.redis_server()), str(self.config)]
