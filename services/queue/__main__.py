@@ -76,7 +76,7 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     trees = Trees(store, seeds.salt, cache.last)
     receipts = Receipts(receipt_keys, seeds.salt)
     challenges = Challenges(admission_keys, settings.challenge_digits, settings.challenge_s)
-    line = Line(store, ledger, receipts, trees, challenges, admission_keys, definitions.active)
+    line = Line(store, ledger, receipts, trees, admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
     pace = Pace(

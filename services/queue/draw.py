@@ -63,40 +63,44 @@ def _above(nodes: Sequence[bytes]) -> list[bytes]:
     return above
 
 
+def _levels(nodes: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """Nodes, what stands above them, and so on up to the one that stands above all; at least one node."""
+    levels = [nodes]
+    while len(levels[-1]) > 1:
+        levels.append(_above(levels[-1]))
+    return levels
+
+
 def _top(nodes: Sequence[bytes]) -> bytes:
-    while len(nodes) > 1:
-        nodes = _above(nodes)
-    return nodes[0]
+    return _levels(nodes)[-1][0]
 
 
-def _path(position: int, nodes: Sequence[bytes]) -> list[bytes]:
+def _path(position: int, levels: Sequence[Sequence[bytes]]) -> list[bytes]:
     """The siblings on the way up from a node, as far as there are any."""
-    path = []
-    while len(nodes) > 1:
-        sibling = position ^ 1
-        if sibling < len(nodes):
-            path.append(nodes[sibling])
-        nodes, position = _above(nodes), position // 2
-    return path
+    siblings = ((level, (position >> height) ^ 1) for height, level in enumerate(levels))
+    return [level[sibling] for level, sibling in siblings if sibling < len(level)]
 
 
 class Tree:
     """The cohort's Merkle tree, grown leaf by leaf so that at opening only the last joins are left to add.
 
-    Of whole blocks of `BLOCK` leaves the roots alone are kept: 32 kB for a million buyers. A path is made
-    from them and the members of one block.
+    Of whole blocks of `BLOCK` leaves the roots alone are kept, and what stands above them: less than a
+    megabyte for a million buyers. A path is made from that and the members of one block.
     """
 
-    BLOCK = 1024
+    BLOCK = 256
 
     def __init__(self) -> None:
         """An empty tree."""
         self.size = 0
         self._blocks: list[bytes] = []
         self._open: list[bytes] = []
+        # Above the blocks; empty until a path is asked for, and again when the tree has grown.
+        self._above: list[Sequence[bytes]] = []
 
     def extend(self, salt: bytes, buyers: Iterable[bytes]) -> None:
         """Appends buyers by their internal ids (16 bytes each), in index order."""
+        self._above = []
         for buyer in buyers:
             self._open.append(leaf(self.size, salted_id(salt, buyer)))
             self.size += 1
@@ -116,13 +120,14 @@ class Tree:
         """
         if not 0 <= index < self.size:
             raise ValueError("the index is outside the tree")
+        self._above = self._above or _levels(self._tops())
         number, position = divmod(index, self.BLOCK)
         first = number * self.BLOCK
         leaves = [leaf(first + at, salted_id(salt, buyer)) for at, buyer in enumerate(block)]
-        tops = self._tops()
-        if not leaves or _top(leaves) != tops[number]:
+        within = _levels(leaves) if leaves else [[b""]]
+        if within[-1][0] != self._above[0][number]:
             raise ValueError("the block is not the tree's")
-        return _path(position, leaves) + _path(number, tops)
+        return _path(position, within) + _path(number, self._above)
 
     def _tops(self) -> list[bytes]:
         """The roots of all blocks, the open one's too."""

@@ -12,7 +12,6 @@ from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.keys import Ring
 from services.queue import rules
-from services.queue.challenges import Challenges
 from services.queue.draw import Permutation
 from services.queue.ledger import Ledger
 from services.queue.receipts import Receipts
@@ -54,7 +53,6 @@ class Line:
         ledger: Ledger,
         receipts: Receipts,
         trees: Trees,
-        challenges: Challenges,
         admission_keys: Ring,
         definition_of: Callable[[str], Definition],
     ) -> None:
@@ -63,7 +61,6 @@ class Line:
         self._ledger = ledger
         self._receipts = receipts
         self._trees = trees
-        self._challenges = challenges
         self._admission_keys = admission_keys
         self._definition_of = definition_of
         self._drawn: dict[str, tuple[bytes, Permutation | None]] = {}
@@ -81,7 +78,8 @@ class Line:
         views = await self._views(sale, buyers, entries, standing)
         for position, answer in enumerate(answers):
             if isinstance(answer, str):
-                views[position] = self._unjoined(answer, sale, buyers[position])
+                retry_s = self._store.rejoin_pause_s if answer == "JOIN_LIMIT" else None
+                views[position] = Refusal(answer, retry_after_s=retry_s, sale=sale)
         views, standing = await self._renewed(sale, buyers, views, standing)
         joined = [
             (buyer, view.entry.index)
@@ -89,14 +87,6 @@ class Line:
             if isinstance(view, PlaceView)
         ]
         return Joins(views, standing, await self._receipts.sign(definition.sale, joined, standing.now_ms))
-
-    def _unjoined(self, word: str, sale: str, buyer: bytes) -> Refusal:
-        """Why a buyer has no place, with what they can do about it."""
-        if word == "JOIN_LIMIT":
-            return Refusal(word, retry_after_s=self._store.rejoin_pause_s, sale=sale)
-        if word == "CHALLENGE_REQUIRED":
-            return Refusal(word, challenge=self._challenges.make(sale, buyer)[0])
-        return Refusal(word, sale=sale)
 
     async def receipt(
         self, sale: str, buyer: bytes, entry: Entry, standing: Standing

@@ -63,7 +63,12 @@ class QueueServicer(ManyMethods):
         sale = (await self._with_line(request.sale)).sale
         key = buyer_key(who.keys, sale)
         joiner = self._joiner(sale.sale, key, who.raw_in(sale), request)
-        seen = await self._unary.join(request.sale, joiner)
+        try:
+            seen = await self._unary.join(request.sale, joiner)
+        except Refusal as outside:
+            if outside.word == "CHALLENGE_REQUIRED":
+                outside.metadata["challenge"] = self._challenges.make(sale.sale, joiner.buyer)[0]
+            raise
         response = queue_pb2.JoinResponse(receipt=seen.receipt)
         fill_place(response.place, seen.view)
         return response

@@ -21,18 +21,27 @@ from local.client import Buyer, Connection, Organiser, Targets
 from local.discovery import RunningStack
 from local.issuer.tokens import Minter
 from local.stack import Stack
+from tests.drand import Chain, Relay
 
 PATIENCE_S = 30.0
 """For what must come; a test that needs all of it has failed."""
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def drand() -> AsyncIterator[Relay]:
+    """The relay that the stack's queue asks for public randomness."""
+    async with Relay(Chain()).serving() as relay:
+        yield relay
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory, drand: Relay) -> AsyncIterator[Stack]:
     """Every server and service, healthy. Tests that kill a part restart it before they end.
 
     Two processes of the queue, so that a leader always has somebody who would take its place.
     """
-    async with Stack(tmp_path_factory.mktemp("stack"), replicas={"queue": 2}) as running:
+    settings = {"CATRACA_DRAND_URLS": drand.url}
+    async with Stack(tmp_path_factory.mktemp("stack"), replicas={"queue": 2}, settings=settings) as running:
         yield running
 
 
@@ -86,6 +95,7 @@ class House:
         sections: Sequence[str] = ("floor",),
         codes: bool = False,
         challenge: bool = False,
+        beacon: str = "",
     ) -> str:
         """A new sale with equal sections; open at once unless said otherwise. Answers its id."""
         name = f"e2e-{secrets.token_hex(5)}"
@@ -108,6 +118,7 @@ class House:
                 turn_duration=_duration(turn_s),
                 access_code_required=codes,
                 challenge_required=challenge,
+                beacon=beacon,
             ),
             limits=sale.Limits(per_buyer=limit),
             payment=sale.Payment(window=_duration(window_s), grace=_duration(1)),

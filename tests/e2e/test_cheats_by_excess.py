@@ -1,10 +1,12 @@
 """Cheats by asking for more, again and again: refused by name, counted, and nothing has changed."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
+import altcha
 import pytest
 from catraca.queue.v1 import queue_pb2 as queue
 
@@ -27,6 +29,49 @@ def default_of(settings: type[Any], name: str) -> int:
 
 
 # ---- more than one may have ----
+
+
+async def test_a_code_is_used_up_guessed_and_handed_on_in_vain(house: Any) -> None:
+    name = await house.sale(codes=True, opens_in_s=600, lobby_in_s=-1)
+    await house.organiser.put_codes(name, ["K7QX-9M2P-4TRA"], 1)
+    member = house.buyer(name)
+    await member.join(access_code="K7QX-9M2P-4TRA")
+    async with cheating(house, name) as tries:
+        friends = [house.buyer(name) for _ in range(20)]
+        words = await asyncio.gather(
+            *(word_of(friend.join(access_code="K7QX-9M2P-4TRA")) for friend in friends)
+        )
+        assert set(tries.note(words)) == {"ACCESS_CODE_INVALID"}
+        for guess in ("", "K7QX-9M2P-4TRB", "k7qx", "*", "0" * 64):
+            await tries.refused("ACCESS_CODE_INVALID", friends[0].join(access_code=guess), guess)
+    await member.leave()
+    async with cheating(house, name) as tries:
+        # Leaving gives no use back.
+        await tries.refused("ACCESS_CODE_INVALID", friends[0].join(access_code="K7QX-9M2P-4TRA"))
+
+
+async def test_work_is_done_by_oneself_and_for_one_join(house: Any) -> None:
+    name = await house.sale(challenge=True, opens_in_s=600, lobby_in_s=-1)
+    other = await house.sale(challenge=True, opens_in_s=600, lobby_in_s=-1)
+    subject = f"worker-{name}"
+    worker, elsewhere = house.buyer(name, subject), house.buyer(other, subject)
+    solved = altcha_solved((await worker.challenge()).challenge)
+    async with cheating(house, name) as tries:
+        await tries.refused("CHALLENGE_REQUIRED", house.buyer(name).join(challenge=solved), "another's")
+        await tries.refused("CHALLENGE_REQUIRED", elsewhere.join(challenge=solved), "another sale's")
+        unsolved = json.loads((await worker.challenge()).challenge)
+        unsolved["parameters"]["keyPrefix"] = "0"
+        easier = altcha_solved(json.dumps(unsolved))
+        await tries.refused("CHALLENGE_REQUIRED", worker.join(challenge=easier), "made easier")
+    assert (await worker.join(challenge=solved)).index == 0
+
+
+def altcha_solved(text: str) -> str:
+    """A challenge as the widget sends it back."""
+    challenge = altcha.Challenge.from_dict(json.loads(text))
+    solution = altcha.solve_challenge(challenge)
+    assert solution is not None
+    return altcha.Payload(challenge, solution).to_base64()
 
 
 @asynccontextmanager

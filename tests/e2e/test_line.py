@@ -9,11 +9,15 @@ import pytest
 from catraca.queue.v1 import queue_pb2 as queue
 from catraca.sale.v1 import sale_pb2 as sale
 
-from local import cli
+from local import cli, draw_verifier
+from local.audit.load import Sources
+from local.audit.report import audit
 from local.client import Buyer, answered, bearer, item, streamed
+from local.draw_files import draw_file, receipt_file
 from services.kit.errors import Refusal
 from services.kit.signing import verifies
 from services.queue.draw import Permutation, draw_key
+from tests.drand import Relay
 
 PATIENCE_S = 20.0
 REJOIN_PAUSE_S = 2.0
@@ -151,6 +155,41 @@ async def test_everyone_can_check_the_draw_and_their_place_offline(
     stolen = json.loads(Path(receipts[0]).read_text()) | {"index": (places[0].index + 1) % 6}
     Path(receipts[0]).write_text(json.dumps(stolen))
     assert (await catraca("verify-draw", draw, "--receipt", receipts[0]))[0] == 1
+
+
+async def test_a_draw_waits_for_its_beacon_and_whoever_checks_it_knows_which(
+    house: Any, drand: Relay
+) -> None:
+    drand.silent = True
+    try:
+        name = await house.sale(capacity=20, opens_in_s=1.0, beacon=drand.chain.source)
+        buyers = [house.buyer(name) for _ in range(5)]
+        await asyncio.gather(*(buyer.join() for buyer in buyers))
+        request = queue.GetDrawRequest(sale=name)
+        metadata = buyers[0].metadata
+        async with asyncio.timeout(PATIENCE_S):
+            while not (
+                draw := (await answered(house.at.queue.GetDraw(request, metadata=metadata))).draw
+            ).root:
+                await asyncio.sleep(0.05)
+        assert not draw.seed and draw.HasField("root_at") and draw.beacon_source == drand.chain.source
+        assert not (await buyers[0].place()).HasField("place")
+        assert await refused(buyers[0].enter()) == "DRAW_PENDING"
+    finally:
+        drand.silent = False
+    places = await asyncio.gather(*(house.called(buyer) for buyer in buyers))
+
+    keys = (await answered(house.at.queue.GetReceiptKeys(queue.GetReceiptKeysRequest()))).keys
+    after = (await answered(house.at.queue.GetDraw(request, metadata=metadata))).draw
+    assert (after.root, after.root_at) == (draw.root, draw.root_at)
+    published = draw_file(name, after, keys)
+    for buyer, place in zip(buyers, places, strict=True):
+        verdict = draw_verifier.verify(published, receipt_file(name, await buyer.receipt(), place))
+        assert verdict.ok and verdict.place == place.place, verdict
+    verdict = await audit(Sources.of(house.running), name)
+    assert verdict.ok, verdict.to_json()
+    another = f"drand:{'a' * 64}"
+    assert not draw_verifier.verify({**published, "beacon": {**published["beacon"], "source": another}}).ok
 
 
 async def test_the_draw_is_published_step_by_step(house: Any) -> None:

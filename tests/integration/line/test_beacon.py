@@ -11,7 +11,7 @@ from services.kit.errors import Refusal
 from services.queue import beacon
 from services.queue.beacon import Drand, chain_hash, first_after, is_signed, value_of
 from tests.contract.draw_vectors import QUICKNET, QUICKNET_SOURCE, QUICKNET_VALUE, ROOT_AT_MS
-from tests.integration.line.relay_of_drand import Chain, Relay
+from tests.drand import Chain, Relay
 
 
 def now_ms() -> int:

@@ -22,8 +22,8 @@ from services.queue.states import Availability
 from services.queue.store import LineStore
 from services.queue.trees import Trees
 from services.queue.workers.leader import Leader, Pace
+from tests.drand import Chain, Relay
 from tests.integration.line.fakes import MemoryLedger, joiners
-from tests.integration.line.relay_of_drand import Chain, Relay
 
 HOUR = 3_600_000
 SECRETS = DrawSecrets(seed=b"\x05" * 32, salt=b"\x06" * 32)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -19,17 +20,22 @@ from hypothesis.stateful import (
 
 from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
+from services.queue.states import Joiner
 from services.queue.store import LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch, joiners
+from tests.integration.line.fakes import OneEpoch
 
 R = TypeVar("R")
 HOUR = 3_600_000
 BUYERS = [hashlib.md5(b"%d" % number).digest() for number in range(12)]
-buyers = st.lists(st.integers(0, len(BUYERS) - 1), min_size=1, max_size=6)
+CODES = [hashlib.md5(b"code %d" % number).digest() for number in range(3)]
+CHALLENGES = [hashlib.md5(b"challenge %d" % number).digest() for number in range(40)]
+numbers = st.integers(0, len(BUYERS) - 1)
+buyers = st.lists(numbers, min_size=1, max_size=6)
+comers = st.tuples(numbers, st.sampled_from([b"", *CODES]), st.sampled_from([b"", *CHALLENGES]))
 
 
 class LineMachine(RuleBasedStateMachine):
-    """Joins, leaves, rejoins, freezes, serves and renews; the model is a list and a dictionary."""
+    """Joins, leaves, rejoins, freezes, serves and renews; the model is a list and some dictionaries."""
 
     url = ""
     runs = 0
@@ -45,6 +51,9 @@ class LineMachine(RuleBasedStateMachine):
         self.cohort: int | None = None
         self.serving = 0
         self.revision = 1
+        self.uses: dict[bytes, int] = {}
+        self.used: Counter[bytes] = Counter()
+        self.spent: set[bytes] = set()
 
     def wait(self, awaitable: Awaitable[R]) -> R:
         async def waited() -> R:
@@ -71,14 +80,46 @@ class LineMachine(RuleBasedStateMachine):
         self.left.discard(number)
         self.members.append(number)
 
-    @rule(numbers=buyers)
-    def join(self, numbers: list[int]) -> None:
-        entries, _ = self.wait(self.store.join(self.sale, joiners([BUYERS[number] for number in numbers])))
-        for number, entry in zip(numbers, entries, strict=True):
+    def define_anew(self) -> None:
+        self.revision += 1
+        self.wait(self.store.define(self.sale, self.revision, self.definition))
+
+    @rule(codes=st.booleans(), challenge=st.booleans())
+    def want(self, codes: bool, challenge: bool) -> None:
+        self.definition |= {"codes": codes, "challenge": challenge}
+        self.define_anew()
+
+    @rule(code=st.sampled_from(CODES), uses=st.integers(0, 3))
+    def put_code(self, code: bytes, uses: int) -> None:
+        self.wait(self.store.put_codes(self.sale, [code], uses))
+        self.uses[code] = uses
+
+    @rule(who=st.lists(comers, min_size=1, max_size=6))
+    def join(self, who: list[tuple[int, bytes, bytes]]) -> None:
+        comers = [Joiner(BUYERS[number], code, challenge) for number, code, challenge in who]
+        answers, _ = self.wait(self.store.join(self.sale, comers))
+        for (number, code, challenge), answer in zip(who, answers, strict=True):
+            refused = "" if number in self.index else self.opens(code, challenge)
+            if refused:
+                assert answer == refused
+                continue
             if number not in self.index or (number in self.left and self.cohort is not None):
                 self.append(number)
             self.left.discard(number)
-            assert (entry.index, entry.left) == (self.index[number], False)
+            assert not isinstance(answer, str)
+            assert (answer.index, answer.left) == (self.index[number], False)
+
+    def opens(self, code: bytes, challenge: bytes) -> str:
+        """What is wrong with what a newcomer brings, which is used up; empty where nothing is."""
+        if self.definition.get("challenge"):
+            if not challenge or challenge in self.spent:
+                return "CHALLENGE_REQUIRED"
+            self.spent.add(challenge)
+        if self.definition.get("codes"):
+            if self.used[code] >= self.uses.get(code, 0):
+                return "ACCESS_CODE_INVALID"
+            self.used[code] += 1
+        return ""
 
     @rule(numbers=buyers)
     def leave(self, numbers: list[int]) -> None:
@@ -94,9 +135,8 @@ class LineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.cohort is None)
     @rule()
     def open(self) -> None:
-        self.revision += 1
         self.definition["opens_ms"] = self.definition["lobby_opens_ms"]
-        self.wait(self.store.define(self.sale, self.revision, self.definition))
+        self.define_anew()
         self.cohort = len(self.members)
 
     @precondition(lambda self: self.cohort is not None)
