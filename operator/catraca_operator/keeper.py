@@ -26,13 +26,14 @@ log = get_logger("keeper")
 
 # An action leads to another look and perhaps to another action; more in a row wait for the next time.
 STEPS = 4
-AFTER_FAILURE_S = (0.5, 1.0, 2.0, 5.0, 15.0)
+AFTER_FAILURE_S = (0.5, 1.0, 2.0, 5.0)
 # After the cooldown it takes a while until the floors are seen to be down.
 AFTERMATH_MS = 120_000
 # What the services are asked for a boundary: often, but only around it.
 BOUNDARY_POLL_S = 0.05
 BOUNDARY_AHEAD_S = 0.2
 BOUNDARY_PATIENCE_S = 30.0
+BOUNDARY_MISSED_S = 1.0
 # Refusals that say nothing about the sale: the operator's token is wrong, or a service is.
 OF_THE_OPERATOR = frozenset({"TOKEN_INVALID", "TOKEN_EXPIRED", "ROLE_REQUIRED", "INTERNAL"})
 REACHED: Mapping[str, frozenset["SalePhase.ValueType"]] = {
@@ -78,6 +79,8 @@ class Keeper:
         self._samples: tuple[Sample, ...] = ()
         self._forecast: Forecast | None = None
         self._failures = 0
+        self._boundary: Boundary | None = None
+        """The next, until it was looked at."""
         self.desired: Desired | None = None
         self._invalid: ManifestInvalid | None = None
         self._decode()
@@ -117,6 +120,8 @@ class Keeper:
         return wish_of(self.desired, self._forecast, self._body.get("status", {}))
 
     def _decode(self) -> None:
+        # Another definition may have moved it.
+        self._boundary = None
         try:
             self.desired, self._invalid = decode(self._body), None
         except ManifestInvalid as invalid:
@@ -135,6 +140,8 @@ class Keeper:
             outcome = "done"
             try:
                 async with self._turns:
+                    # A turn may be long in coming where many want one; that is told by the wait for a change.
+                    began = time.perf_counter()
                     plan = await self._reconcile()
                 self._failures = 0
             except Gone:
@@ -154,19 +161,28 @@ class Keeper:
             await self._pause(plan, progressed)
 
     async def _pause(self, plan: Plan | None, progressed: Callable[[float], None]) -> None:
+        now_ms = self._clock.now_ms()
         if plan is None:
-            pause_s = AFTER_FAILURE_S[min(self._failures, len(AFTER_FAILURE_S) - 1)]
+            wake_ms = now_ms + round(AFTER_FAILURE_S[min(self._failures, len(AFTER_FAILURE_S) - 1)] * 1000)
             self._failures += 1
         else:
-            pause_s = max(0.0, (plan.wake_ms - self._clock.now_ms()) / 1000)
-        boundary = plan.boundary if plan is not None else None
-        is_near = boundary is not None and plan is not None and plan.wake_ms >= boundary.at_ms
+            wake_ms = plan.wake_ms
+            # One that passed while the plan was made was not looked at yet.
+            if self._boundary is None or self._boundary.at_ms > now_ms:
+                self._boundary = plan.boundary
+        # Services pass it, and can be asked, also while Kubernetes is away.
+        boundary = self._boundary
+        is_near = boundary is not None and boundary.at_ms <= wake_ms
+        if boundary is not None and is_near:
+            wake_ms = boundary.at_ms
+        pause_s = max(0.0, (wake_ms - now_ms) / 1000)
         progressed(pause_s)
         try:
             async with asyncio.timeout(max(0.0, pause_s - (BOUNDARY_AHEAD_S if is_near else 0.0))):
                 await self._woken.wait()
         except TimeoutError:
             if boundary is not None and is_near:
+                self._boundary = None
                 progressed(BOUNDARY_PATIENCE_S)
                 await self._measure(boundary)
 
@@ -304,8 +320,11 @@ class Keeper:
     # ---- boundaries ----
 
     async def _measure(self, boundary: Boundary) -> None:
-        """Ask the services until they say that they passed it, and how late that was by their own clock."""
-        name = self._body["metadata"]["name"]
+        """Ask the services until they say that they passed it, and how late that was by their own clock.
+
+        Where they are asked for the first time long after it, nobody knows when they passed it.
+        """
+        name, was_awaited = self._body["metadata"]["name"], False
         until, desired = time.monotonic() + BOUNDARY_PATIENCE_S, self.desired
         # Another definition may have moved it.
         while time.monotonic() < until and self.desired is desired:
@@ -316,7 +335,9 @@ class Keeper:
             else:
                 if phase in REACHED[boundary.name]:
                     late_s = max(0, now_ms - boundary.at_ms) / 1000
-                    metrics.LATENESS.labels(boundary.name).observe(late_s)
-                    log.info("boundary", sale=name, boundary=boundary.name, late_s=late_s)
+                    if was_awaited or late_s <= BOUNDARY_MISSED_S:
+                        metrics.LATENESS.labels(boundary.name).observe(late_s)
+                    log.info("boundary", sale=name, boundary=boundary.name, late_s=late_s, seen=was_awaited)
                     return
+            was_awaited = True
             await asyncio.sleep(BOUNDARY_POLL_S)
