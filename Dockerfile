@@ -18,7 +18,7 @@ RUN python3 -m venv /opt/tools && python3 -m venv --without-pip /opt/catraca
 COPY requirements/runtime.txt /src/requirements/
 # A pip.conf may name another index, without a trace of it in the image.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    /opt/tools/bin/pip --python /opt/catraca/bin/python install --quiet --no-compile --only-binary :all: \
+    /opt/tools/bin/pip --python /opt/catraca/bin/python install --quiet --no-compile --no-deps --only-binary :all: \
       --require-hashes --requirement /src/requirements/runtime.txt
 # The client of Kubernetes brings a second one for asyncio, a quarter of all that is installed, which nobody imports.
 # A root that is read-only cannot keep bytecode later; that with a hash needs no times of files to be believed.
