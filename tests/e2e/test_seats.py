@@ -82,9 +82,9 @@ async def test_from_the_map_to_the_door(house: Any, theatre: str) -> None:
     hold = await ana.hold("my-seats", [seats("B4", "B5")])
     assert [unit.seat for unit in hold.units] == ["Stalls B-4", "Stalls B-5"]
     with pytest.raises(Refusal, match="SEAT_TAKEN") as taken:
-        await bia.order("a-click", [seats("B5", "B6")])
+        await bia.order("the-first-click", [seats("B5", "B6")])
     assert taken.value.metadata["taken"] == "B5"
-    placed = await ana.order("a-click", hold_id="my-seats")
+    placed = await ana.order("the-first-click", hold_id="my-seats")
     best = inventory.HoldItem(section="stalls", quantity=3, ticket_type="half", together=True)
     other = await bia.order("another-click", [best])
 
