@@ -237,6 +237,18 @@ async def wheelchairs_seats_are_promised_to_nobody(book: Book) -> Result:
     return result
 
 
+@row("ledger", "LEDGER", **RELEASED)
+async def what_is_released_later_is_told(book: Book) -> Result:
+    assert (await book.ledger())["reserved"] == 4
+    await book.sit("ana", "hold-0001", "hall", "A1", use="ACCESSIBLE")
+    assert (await book.ledger())["reserved"] == 3
+    await book.at(10_000)
+    result = await book.do("ledger")
+    # Eight seats that were anyone's and four places to stand, and three that are now.
+    assert (result["ledger"]["reserved"], result["ledger"]["unpromised"]) == (0, 15)
+    return result
+
+
 # ---- the organiser's acts ----
 
 

@@ -151,6 +151,17 @@ function units.left_of_type(id, ticket_type)
 end
 function units.unpromised() return units.sellable - view.meta.promised end
 
+-- Free seats that are anyone's later on in the sale.
+function units.to_release()
+  local count, release_ms = 0, view.def.release_ms
+  if release_ms and release_ms < view.def.closes_ms and not seats.are_released() then
+    for _, section in pairs(sections) do
+      count = count + (section.accessible or 0) + (section.companion or 0)
+    end
+  end
+  return count
+end
+
 function units.ticket_type(id, wanted)
   local types = view.def.by_section[id].types
   if wanted == nil then

@@ -1087,6 +1087,7 @@ class Ledger(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     UNPROMISED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     watermark: _builtins.int
     """Every place below it was called."""
     turns: _builtins.int
@@ -1099,6 +1100,10 @@ class Ledger(_message.Message):
     epoch: _builtins.int
     unpromised: _builtins.int
     """Units that a CALL may still promise: free, within their ticket types' quotas, and not promised."""
+    reserved: _builtins.int
+    """Free accessible and companion seats that a CALL may promise from the sale's release time on; 0 after it, and
+    where it does not come before the sale closes.
+    """
     @_builtins.property
     def counts(self) -> _sale_pb2.SaleCounts: ...
     def __init__(
@@ -1112,10 +1117,11 @@ class Ledger(_message.Message):
         revision: _builtins.int = ...,
         epoch: _builtins.int = ...,
         unpromised: _builtins.int = ...,
+        reserved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "unpromised", b"unpromised", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "reserved", b"reserved", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "unpromised", b"unpromised", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
