@@ -15,6 +15,7 @@ from services.inventory.metrics import LedgerReading
 from services.inventory.rpc import InventoryService
 from services.inventory.rpc_ledger import LedgerService
 from services.inventory.store import SERVICE, Bounds, Store, key_of
+from services.inventory.workers.availability import Availability
 from services.inventory.workers.loader import Loader
 from services.inventory.workers.relay import Relays, last_published
 from services.inventory.workers.sweeper import Sweeper
@@ -22,6 +23,7 @@ from services.kit import logs, metrics, tls
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import LiveRing
+from services.kit.plans.store import PlanStore
 from services.kit.redis import connect_to, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
@@ -59,13 +61,24 @@ class Inventory:
             self.definitions,
             bounds_of(settings),
             lambda sale: last_published(js, sale),
+            PlanStore(js).get,
         )
         self.relays = Relays(self.store, self._relay)
         self.loader = Loader(self.store, self.relays.start, self._archived)
         self.sweeper = Sweeper(self.store, lambda: self.relays.sales, settings.sweep_ms / 1000)
         admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
+        self.availability = Availability(
+            lambda sale, since: self.store.submit(sale, {"op": "map", "since": since}),
+            settings.watch_ms / 1000,
+            settings.heartbeat_s,
+        )
         self.service = InventoryService(
-            self.store, self.definitions, admission_keys, settings.snapshot_ms / 1000
+            self.store,
+            self.definitions,
+            admission_keys,
+            self.availability,
+            snapshot_s=settings.snapshot_ms / 1000,
+            streams_per_buyer=settings.streams_per_buyer,
         )
         self.reading = LedgerReading(
             lambda sale: self.store.submit(sale, {"op": "ledger"}),
@@ -85,6 +98,10 @@ class Inventory:
             (add_LedgerServiceServicer_to_server, self.ledger, "catraca.inventory.v1.LedgerService"),
         ]
 
+    async def drain(self) -> None:
+        """Ends the streams that would go on for ever."""
+        self.availability.drain()
+
     def _relay(self, sale: str) -> OutboxRelay:
         epoch = self.store.epoch(sale)
         return OutboxRelay(
@@ -93,7 +110,7 @@ class Inventory:
             sale,
             key_of(sale, "out"),
             events.SUBJECT.format(sale=sale),
-            lambda changes: events.batch_of(sale, epoch, changes),
+            lambda changes: events.batch_of(sale, epoch, changes, self.store.house(sale)),
             trim_after_s=self._keep_s,
             longest_poll_s=IDLE_POLL_S,
         )
@@ -120,11 +137,12 @@ async def main() -> None:
     ]
     try:
         with metrics.read_before_scrape(inventory.reading):
-            await serve(SERVICE, settings, inventory.services)
+            await serve(SERVICE, settings, inventory.services, on_drain=inventory.drain)
         # Those who go on look at an outbox that others fill only now and then.
         await inventory.relays.settle()
     finally:
         await stop(*workers)
+        await inventory.availability.close()
         await inventory.relays.close()
         await inventory.definitions.close()
         await nats.close()

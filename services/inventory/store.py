@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catraca.sale.v1 import sale_pb2
 from redis.asyncio import Redis
 
 from services.inventory import metrics
-from services.inventory.rules import Command, definition_for_script
+from services.inventory.house import House
+from services.inventory.rules import Command, definition_for_script, seats_of
 from services.kit import metrics as kit_metrics
 from services.kit.batcher import Batcher, PerKey
 from services.kit.definitions import Definition, Definitions
@@ -19,14 +21,20 @@ from services.kit.epochs import Epoch, Epochs
 from services.kit.errors import Refusal, refuse_word
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
+from services.kit.plans.compiled import Plan
+from services.kit.plans.layout import layouts
 
 log = get_logger(__name__)
 
 SERVICE = "inventory"
 REFUSED_FOR_S = 1.0
 LUA = Path(__file__).parent / "lua"
-KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out")
-"""The keys of a sale that every run names; two for each section follow."""
+KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out", "blocks")
+"""The keys of a sale that every run names; those for each section follow."""
+SECTION_KEYS = ("units", "returned", "layout", "runs")
+"""The keys of a section; the last two are a seated one's."""
+
+EMPTY = House()
 
 Result = dict[str, Any]
 """What a command came to: `word`, and what the word brings with it."""
@@ -70,13 +78,19 @@ class Store:
         definitions: Definitions,
         bounds: Bounds,
         last_published: Callable[[str], Awaitable[int]],
+        plan_of: Callable[[str], Awaitable[Plan]],
     ) -> None:
-        """`last_published` answers the sequence of the last change of a sale that JetStream has."""
+        """`last_published` answers the sequence of the last change of a sale that JetStream has, `plan_of` a
+        seating plan by its digest.
+        """
         self._redis = redis
         self._epochs = epochs
         self._definitions = definitions
         self._bounds = bounds
         self._last_published = last_published
+        self._plan_of = plan_of
+        # With what each was made from: seats are fixed once defined, but sections may come.
+        self._houses: dict[str, tuple[sale_pb2.SaleSpec, House]] = {}
         self._script = Script.load(LUA, KEYS)
         self._loaded: dict[str, Loaded] = {}
         self._broken: dict[str, Refusal] = {}
@@ -131,7 +145,8 @@ class Store:
             results += await self._run_some(sale, commands[len(results) :])
         metrics.count_commands(commands, results)
         self._tell(sale, results[-1]["sequence"])
-        return results
+        house = self.house(sale)
+        return [house.named(result) for result in results]
 
     def _tell(self, sale: str, sequence: int) -> None:
         """Tells of changes of the sale, this process's own and those of others."""
@@ -165,6 +180,25 @@ class Store:
             "create": create,
         }
         return await self._script.run(self._redis, _keys(sale, loaded.sections), envelope, commands)
+
+    # ---- seats ----
+
+    def house(self, sale: str) -> House:
+        """The seats of a loaded sale; nobody's where it has none."""
+        _, house = self._houses.get(sale, (None, EMPTY))
+        return house
+
+    async def _house_of(self, definition: Definition) -> House:
+        """The seats of a definition, read from its plan where that is not done already."""
+        sale, wanted = definition.sale.sale, seats_of(definition.sale.spec)
+        known, house = self._houses.get(sale, (None, EMPTY))
+        if not wanted.HasField("seating_plan") or known == wanted:
+            return house
+        plan = await self._plan_of(wanted.seating_plan.digest)
+        # A stadium takes half a second.
+        house = House(await asyncio.to_thread(layouts, wanted, plan))
+        self._houses[sale] = wanted, house
+        return house
 
     # ---- loading ----
 
@@ -237,10 +271,17 @@ class Store:
 
     async def _define(self, definition: Definition, epoch: Epoch) -> Loaded:
         sale = definition.sale.sale
-        content = definition_for_script(definition.sale)
+        house = await self._house_of(definition)
+        content = definition_for_script(definition.sale, house.layouts)
         sections = tuple(section["id"] for section in content["sections"])
         loaded = Loaded(epoch.number, definition.revision, sections)
-        command = {"op": "define", "revision": definition.revision, "def": content}
+        bytes_of = {id: {"layout": each.packed, "runs": each.runs} for id, each in house.layouts.items()}
+        command = {
+            "op": "define",
+            "revision": definition.revision,
+            "def": content,
+            "layouts": bytes_of,
+        }
         # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
         # not sell it once more.
         published = await self._last_published(sale)
@@ -270,6 +311,7 @@ class Store:
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
         self._loaded.pop(sale, None)
+        self._houses.pop(sale, None)
         self._sequences.pop(sale, None)
         if self._broken.pop(sale, None) is not None:
             kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(0)
@@ -290,5 +332,5 @@ class Store:
 def _keys(sale: str, sections: Sequence[str]) -> list[str]:
     named = [key_of(sale, name) for name in KEYS]
     for section in sections:
-        named += [key_of(sale, f"units:{section}"), key_of(sale, f"returned:{section}")]
+        named += [key_of(sale, f"{name}:{section}") for name in SECTION_KEYS]
     return named

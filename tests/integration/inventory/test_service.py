@@ -184,7 +184,7 @@ async def test_one_bad_command_does_not_stop_the_others(
         pb.Command(claim=pb.ClaimCommand(order_id="x", buyer=buyer("ana"), items=[FLOOR])),
         pb.Command(reacquire=pb.ReacquireCommand(hold_id="hold-0001")),
         pb.Command(block=pb.BlockCommand()),
-        pb.Command(unblock=pb.UnblockCommand()),
+        pb.Command(unblock=pb.UnblockCommand(block_id="no")),
     ]
     hold = pb.Command(
         hold=pb.HoldCommand(hold_id=buyer("order 0"), buyer=buyer("ana"), order_id=buyer("order 0"))
@@ -196,7 +196,7 @@ async def test_one_bad_command_does_not_stop_the_others(
         "CLAIMED",
         "INVALID_FIELD",
         "INVALID_FIELD",
-        *["METHOD_UNKNOWN"] * 3,
+        *("METHOD_UNKNOWN", "INVALID_FIELD", "INVALID_FIELD"),
         "HELD",
         "CLAIMED",
     ]
