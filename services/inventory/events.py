@@ -25,6 +25,7 @@ _PLAIN = frozenset(
         "until_ms",
         "restored",
         "watermark",
+        "repair",
     }
 )
 
@@ -32,6 +33,11 @@ _PLAIN = frozenset(
 def batch_of(sale: str, epoch: int, changes: Sequence[Change]) -> pb.InventoryBatch:
     """Consecutive changes of one sale as they are published."""
     return pb.InventoryBatch(sale=sale, epoch=epoch, changes=[change_of(change) for change in changes])
+
+
+def act_name(act: int) -> str:
+    """An act without its prefix."""
+    return pb.InventoryAct.Name(pb.InventoryAct.ValueType(act)).removeprefix("INVENTORY_ACT_")
 
 
 def change_of(change: Change) -> pb.InventoryChange:

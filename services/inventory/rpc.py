@@ -91,7 +91,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         sale = (await self._definitions.find(request.sale)).sale
         command = {"op": op, "buyer": buyer.id_in(sale), "hold_id": request.hold_id}
         result = await self._store.submit(request.sale, command)
-        if result["word"] in ("RELEASED", "SHOWN", "HOLD_EXPIRED"):
+        if result["word"] in ("RELEASED", "SHOWN", "HOLD_EXPIRED", "HOLD_LOST"):
             return translate.hold_of(result["hold"])
         raise translate.refusal_of(result)
 

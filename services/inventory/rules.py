@@ -198,6 +198,28 @@ def _return(command: pb.ReturnCommand) -> Command:
     return _of_hold(command) | _of_order(command) | {"units": units}
 
 
+def _reacquire(command: pb.ReacquireCommand) -> Command:
+    if not 1 <= len(command.units) <= UNITS:
+        raise _invalid("units", f"1 to {UNITS}")
+    units = []
+    for unit in command.units:
+        _match(LABEL, unit.section, "units.section", "a section's id")
+        _match(LABEL, unit.ticket_type, "units.ticket_type", "a ticket type's id")
+        _bounded(unit.unit, "units.unit")
+        _bounded(unit.price, "units.price")
+        units.append(
+            {
+                "section": unit.section,
+                "unit": unit.unit,
+                "ticket_type": unit.ticket_type,
+                "price": unit.price,
+            }
+        )
+    if len({(unit["section"], unit["unit"]) for unit in units}) < len(units):
+        raise _invalid("units", "each unit once")
+    return _of_hold(command) | _of_order(command) | {"units": units}
+
+
 def _turn(command: pb.LapseCommand | pb.LookCommand) -> Command:
     _bounded(command.place, "place")
     return _of_buyer(command) | {"place": command.place}
@@ -211,6 +233,7 @@ _TRANSLATORS: Mapping[str, Callable[[Any], Command]] = {
     "release": _release,
     "commit": _commit,
     "return": _return,
+    "reacquire": _reacquire,
     "lapse": _turn,
     "look": _turn,
 }

@@ -109,12 +109,25 @@ class Book:
         await self.redis.hset(key_of(self.sale, "meta"), "now", str(self.start + moment_ms))
 
     async def some(
-        self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False
+        self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False, **more: Any
     ) -> list[Result]:
         """One run of the script, which may answer fewer commands than it was given."""
         envelope = {"epoch": self.epoch, "sections": self.named, "budget": budget, "create": create}
-        envelope["refused_orders"] = self.refused_orders
+        envelope |= {"refused_orders": self.refused_orders, **more}
         return await SCRIPT.run(self.redis, self.keys, envelope, commands)
+
+    async def refill(self, *, watermark: int = 0, **filled: list[dict[str, Any]]) -> Result:
+        """Empties the store, fills it under the next epoch with just this, and answers the last result."""
+        self.epoch += 1
+        moments = ("lobby_opens_ms", "opens_ms", "closes_ms")
+        absolute = self.content | {name: self.start + self.content[name] for name in moments}
+        define = {"op": "define", "revision": self.revision, "def": absolute}
+        await self.some([define], filling="begin")
+        await self.at(0)
+        nothing = {name: [] for name in ("sections", "blocked", "promises", "holds", "claims")}
+        last = {"sequence": 100, "watermark": watermark, "at_ms": self.start, "stamp": 1}
+        (result,) = await self.some([{"op": "fill", **nothing, **filled, "last": last}], filling="go on")
+        return result
 
     async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:
         """Runs until every command is answered."""

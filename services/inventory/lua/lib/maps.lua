@@ -31,6 +31,14 @@ local function piece_of(id, number)
   return piece
 end
 
+-- A unit's two bits: 0 free, 1 held, 2 sold, 3 blocked.
+function maps.state(id, unit)
+  local in_piece, in_byte = unit % UNITS, unit % 4
+  local weight = WEIGHT[in_byte]
+  local byte = piece_of(id, (unit - in_piece) / UNITS)[(in_piece - in_byte) / 4 + 1]
+  return (byte - byte % weight) / weight % 4
+end
+
 -- A unit that is not what the ledger takes it for would be sold twice, or never: the run stops before it writes.
 function maps.move(id, unit, from, to)
   local in_piece, in_byte = unit % UNITS, unit % 4

@@ -62,6 +62,10 @@ local function live_promise(buyer, place)
     return nil
   end
   local promise = view.promise(buyer)
+  if place and place >= view.meta.watermark then
+    -- Only who was called has an admission: that call went with a store that was lost, and is about to be made again.
+    return nil, refuse('NOT_CALLED_YET', { place = place, retry_after_ms = 1000 })
+  end
   if not place or not promise then
     return nil, refuse('ADMISSION_REQUIRED')
   end
@@ -74,12 +78,15 @@ local function live_promise(buyer, place)
   return promise
 end
 
-local function limit_refusal(buyer, promise, quantity)
+local function limit_refusal(buyer, quantity)
   local counts = view.buyer(buyer)
   local has = counts.held + counts.owned + counts.claimed
   if has + quantity > view.def.limit then
     return refuse('LIMIT_REACHED', { limit = view.def.limit, has = has })
   end
+end
+
+local function allowance_refusal(promise, quantity)
   if promise and quantity > promise.left then
     return refuse('ALLOWANCE_EXCEEDED', { allowance = promise.left })
   end
@@ -175,6 +182,19 @@ function rights.count_refused(buyer)
   view.save_buyer(buyer, counts)
 end
 
+-- Why units that were paid for cannot be had again, or nil: neither turn nor window is asked for.
+function rights.to_reacquire(buyer, lines, quantity, beyond_limit)
+  for _, line in ipairs(lines) do
+    if not view.def.by_section[line.section] then
+      return refuse('SECTION_NOT_FOUND', { section = line.section })
+    end
+    if not units.ticket_type(line.section, line.ticket_type) then
+      return refuse('TICKET_TYPE_NOT_FOUND', { section = line.section, ticket_type = line.ticket_type })
+    end
+  end
+  return not beyond_limit and limit_refusal(buyer, quantity) or stock_refusal(nil, lines, quantity)
+end
+
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
 function rights.to_take(buyer, place, items)
   local refusal = rights.taking_refusal()
@@ -185,7 +205,7 @@ function rights.to_take(buyer, place, items)
   local promise
   promise, refusal = live_promise(buyer, place)
   if refusal then return nil, 0, nil, refusal end
-  refusal = limit_refusal(buyer, promise, quantity) or stock_refusal(promise, lines, quantity)
-    or times_refusal(buyer, promise)
+  refusal = limit_refusal(buyer, quantity) or allowance_refusal(promise, quantity)
+    or stock_refusal(promise, lines, quantity) or times_refusal(buyer, promise)
   return lines, quantity, promise, refusal
 end

@@ -7,7 +7,7 @@
 -- What may be taken in all sections together, and what is held or claimed in them.
 units.sellable, units.under_way = 0, 0
 
-local FREE, HELD, SOLD = 0, 1, 2
+local FREE, HELD, SOLD, BLOCKED = 0, 1, 2, 3
 local UNITS_PER_CALL = 1000
 
 local sections = {}
@@ -152,10 +152,11 @@ local function choose(id, quantity)
   return chosen
 end
 
--- FREE → HELD for one line of a hold; adds the units to `held`, with the price that is fixed now.
+-- FREE → HELD for one line of a hold; adds the units to `held`, with the price that is fixed now, or that the line
+-- says was fixed before.
 function units.hold(line, held)
   local id, ticket_type, quantity = line.section, line.ticket_type, line.quantity
-  local chosen, price, before = choose(id, quantity), type_of(id, ticket_type).price, #held
+  local chosen, price, before = choose(id, quantity), line.price or type_of(id, ticket_type).price, #held
   for place = 1, quantity do
     maps.move(id, chosen[place], FREE, HELD)
     held[before + place] = { section = id, unit = chosen[place], ticket_type = ticket_type, price = price }
@@ -200,6 +201,69 @@ function units.take_back(sold)
     sections[unit.section].sold = sections[unit.section].sold - 1
     free(unit, SOLD)
   end
+end
+
+-- Fills in what a unit that came from elsewhere is: HELD, SOLD or BLOCKED.
+function units.put(placed, state)
+  local number = ({ HELD = HELD, SOLD = SOLD, BLOCKED = BLOCKED })[state]
+  local count = state:lower()
+  for _, unit in ipairs(placed) do
+    local section = sections[unit.section]
+    maps.move(unit.section, unit.unit, FREE, number)
+    section[count] = section[count] + 1
+    if state ~= 'BLOCKED' then
+      use(unit.section, unit.ticket_type, 1)
+    end
+    units.under_way = units.under_way + (state == 'HELD' and 1 or 0)
+    note(unit.section)
+  end
+end
+
+-- Fills in which units of a section were never used, from `fresh` on, and some of those that came back.
+function units.put_free(id, fresh, returned)
+  sections[id].fresh = fresh
+  for _, unit in ipairs(returned) do
+    table.insert(came_back[id], unit)
+  end
+  note(id)
+end
+
+-- Takes a unit that is free out of those that are handed out next, wherever it is among them.
+local function pick(id, unit)
+  local section = sections[id]
+  if unit >= section.fresh then
+    for passed = section.fresh, unit - 1 do
+      table.insert(came_back[id], passed)
+    end
+    section.fresh = unit + 1
+    return
+  end
+  for place, back in ipairs(came_back[id]) do
+    if back == unit then
+      table.remove(came_back[id], place)
+      return
+    end
+  end
+  redis.call('LREM', keys.returned[id], 1, unit)
+end
+
+-- Whether all of these units are there and free.
+function units.are_free(wanted)
+  for _, unit in ipairs(wanted) do
+    local section = sections[unit.section]
+    if not section or unit.unit >= section.capacity or maps.state(unit.section, unit.unit) ~= FREE then
+      return false
+    end
+  end
+  return true
+end
+
+-- FREE → HELD of these very units, as `hold` does of any.
+function units.hold_these(wanted)
+  for _, unit in ipairs(wanted) do
+    pick(unit.section, unit.unit)
+  end
+  units.put(wanted, 'HELD')
 end
 
 -- One section's counts as the contract names them.
