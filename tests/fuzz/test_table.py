@@ -100,7 +100,7 @@ def between(low: int, high: int) -> Kind:
     return undefined(low - 1, high + 1, -1, LOWEST, HIGHEST)
 
 
-COMMANDS_NOT_SERVED = frozenset({"reacquire", "block", "unblock"})
+COMMANDS_NOT_SERVED = frozenset({"block", "unblock"})
 """They are refused whatever is in them."""
 TEXT_200 = undefined("a" * 201, HUGE)
 
@@ -144,6 +144,12 @@ ROWS: Mapping[str, Kind] = {
     "Command.reacquire": invalid({}),
     "Command.block": invalid({}),
     "Command.unblock": invalid({}),
+    "ReacquireCommand.units": many(0, 1001),
+    "HeldUnit.section": LABEL,
+    "HeldUnit.unit": invalid(-1, LOW),
+    "HeldUnit.ticket_type": LABEL,
+    "HeldUnit.price": NUMBER,
+    "HeldUnit.seat": ANY,
     "CallCommand.from": NUMBER,
     "CallCommand.to": NUMBER,
     "CallCommand.callees": many(1, 1001),

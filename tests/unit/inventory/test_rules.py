@@ -140,7 +140,7 @@ def test_a_bad_command_names_its_field(field: str, command: pb.Command) -> None:
     assert (refused.value.word, refused.value.metadata["field"]) == ("INVALID_FIELD", field)
 
 
-@pytest.mark.parametrize("command", ["reacquire", "block", "unblock"])
+@pytest.mark.parametrize("command", ["block", "unblock"])
 def test_what_is_not_served_is_named(command: str) -> None:
     asked = pb.Command()
     getattr(asked, command).SetInParent()
