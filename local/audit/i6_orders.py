@@ -46,8 +46,9 @@ def _check_way(order_id: str, states: Sequence[Announced], finding: Finding) -> 
             continue
         if before.state is OrderState.EXPIRED and after.state is OrderState.CAPTURING:
             late_payments += 1
-            if late_payments == 1:
-                continue
+            if late_payments > 1:
+                finding.wrong(f"order {order_id} came back from {before.state} {late_payments} times")
+            continue
         stays = before.state is after.state and before.state in TERMINAL
         if not stays and after.state not in TRANSITIONS[before.state]:
             finding.wrong(f"order {order_id} went from {before.state} to {after.state}")

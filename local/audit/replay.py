@@ -107,6 +107,7 @@ class Replay:
         self.blocks: dict[str, set[tuple[str, int]]] = {}
         self.holds_of_order: dict[str, set[str]] = defaultdict(set)
         self.promised = self.turns = self.watermark = self.sequence = 0
+        self.epoch = 0
         self.limit = facts.definition.spec.limits.per_buyer
         self._definitions = facts.definitions
         self._last_definition = facts.definition
@@ -121,6 +122,7 @@ class Replay:
             pb.INVENTORY_ACT_PINNED: self._pinned,
             pb.INVENTORY_ACT_RELEASED: self._given_back,
             pb.INVENTORY_ACT_EXPIRED: self._given_back,
+            pb.INVENTORY_ACT_LOST: self._given_back,
             pb.INVENTORY_ACT_COMMITTED: self._committed,
             pb.INVENTORY_ACT_RETURNED: self._returned,
             pb.INVENTORY_ACT_REACQUIRED: self._reacquired,
@@ -128,6 +130,7 @@ class Replay:
             pb.INVENTORY_ACT_BLOCKED: self._blocked,
             pb.INVENTORY_ACT_UNBLOCKED: self._unblocked,
             pb.INVENTORY_ACT_BOUND: self._bound,
+            pb.INVENTORY_ACT_REBUILT: self._rebuilt,
         }
         for change in known_changes(facts.inventory, facts.inventory_outbox, facts.inventory_store):
             step = self._steps.get(change.act)
@@ -260,13 +263,17 @@ class Replay:
         self._check_stock(change, {section for section, _ in named})
 
     def _reacquired(self, change: InventoryChange) -> None:
-        hold = self.holds.get((change.buyer, change.hold_id))
-        if hold is None or hold.state not in ("EXPIRED", "RELEASED"):
-            self._say("I1", change, f"hold {change.hold_id} was acquired again while it was not lost")
+        key = (change.buyer, change.hold_id)
+        before = self.holds.get(key)
+        gone = ("EXPIRED", "RELEASED", "RETURNED", "LOST")
+        if before is not None and before.state not in gone:
+            self._say("I1", change, f"hold {change.hold_id} was acquired again while it was {before.state}")
             return
-        if change.units:
-            hold.units = [(unit.section, unit.unit, unit.ticket_type) for unit in change.units]
-        hold.state = "SOLD"
+        if before is not None and before.order_id not in ("", change.order_id):
+            self._say("I7", change, f"hold {change.hold_id} went from order {before.order_id} to another")
+        units = [(unit.section, unit.unit, unit.ticket_type) for unit in change.units]
+        hold = self.holds[key] = Hold("SOLD", units, change.order_id, before.place if before else None)
+        self.holds_of_order[change.order_id].add(change.hold_id)
         self._take(change, hold.units, SOLD)
         self.buyers[change.buyer].owned += len(hold.units)
         self._check_stock(change, {section for section, _, _ in hold.units})
@@ -284,6 +291,11 @@ class Replay:
         self.promised -= promise.left
         self.turns -= 1
         promise.left, promise.live = 0, False
+
+    def _rebuilt(self, change: InventoryChange) -> None:
+        if change.quantity <= self.epoch:
+            self._say("I11", change, f"epoch {change.quantity} was begun after {self.epoch}")
+        self.epoch = change.quantity
 
     def _blocked(self, change: InventoryChange) -> None:
         if change.block_id in self.blocks:

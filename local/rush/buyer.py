@@ -22,6 +22,8 @@ from local.rush.shop import Item, by_stock, by_taste, count
 SURELY_OVER_S = 0.4
 # A refusal that says "elsewhere" is followed by another choice, this often at most.
 CHOICES = 24
+# What may be told of an order that EXPIRED, once its money has come after all.
+GOES_ON = frozenset({"CAPTURING", "CONFIRMED", "PAYMENT_FAILED"})
 
 
 class Buyer:
@@ -359,7 +361,9 @@ class Buyer:
             self.contradictions.append(f"I7 {attempt.key}: two orders")
         # The stream may be faster than the answer to the order itself.
         attempt.order_id = attempt.order_id or view.order_id
-        if view.version < attempt.version or (attempt.ended and view.state != attempt.state):
+        # A payment that came late may still have bought what was free.
+        goes_on = attempt.state == "EXPIRED" and view.state in GOES_ON
+        if view.version < attempt.version or (attempt.ended and view.state != attempt.state and not goes_on):
             self.contradictions.append(f"I12 {attempt.key}: {view.state} told after {attempt.state}")
             return []
         attempt.state, attempt.version, attempt.reason = view.state, view.version, view.reason

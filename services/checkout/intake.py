@@ -1,6 +1,7 @@
 """Takes orders in: durably in JetStream, claimed at the ledger, answered without waiting for the database."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from catraca.events.v1.events_pb2 import OrderIntake
@@ -20,7 +21,7 @@ from services.kit.errors import Refusal, refuse_word
 from services.kit.identity import Buyer
 from services.kit.keys import Ring
 from services.kit.publisher import Publisher
-from services.kit.streams import WrongSequence, cloud_headers, last_message
+from services.kit.streams import WrongSequence, cloud_headers, last_message, read_all
 
 STREAM = "INTAKE"
 SOURCE = "catraca/checkout"
@@ -120,6 +121,13 @@ class Intake:
         subject = rules.intake_subject(sale, buyer, order_id)
         message = await last_message(self._js, STREAM, subject, from_leader=True)
         return None if message is None else read(message.data)
+
+    async def all_of(self, sale: str) -> AsyncIterator[OrderIntake]:
+        """Every order that was ever taken in for a sale; what cannot be read is left out."""
+        async for message in read_all(self._js, STREAM, f"catraca.intake.{sale}.>"):
+            asked = read(message.data)
+            if asked is not None:
+                yield asked
 
     async def count(self, sale: str) -> int:
         """How many orders were ever taken in for a sale."""

@@ -113,6 +113,19 @@ def order_of(intake: OrderIntake, currency: str, traceparent: str = "") -> Order
     )
 
 
+def units_message_of(intake: OrderIntake) -> api.OrderUnits:
+    """What an order that no worker has seen has to do with its sale's units: as yet it only asks for some."""
+    return api.OrderUnits(
+        order_id=intake.order_id,
+        buyer=intake.buyer,
+        state=api.ORDER_STATE_ACCEPTED,
+        hold_id=intake.hold_id or intake.order_id,
+        items=intake.items,
+        place=intake.place if intake.HasField("place") else None,
+        accepted_at_ms=intake.accepted_at_ms,
+    )
+
+
 def buyer_of(intake: OrderIntake) -> Buyer:
     """Who asked."""
     return Buyer(intake.buyer, intake.namespace, intake.subject)
@@ -140,6 +153,16 @@ def pin_command(order: Order, until_ms: int) -> ledger.Command:
     return ledger.Command(
         pin=ledger.PinCommand(
             hold_id=order.hold_id, buyer=order.buyer, order_id=order.order_id, until_ms=until_ms
+        )
+    )
+
+
+def reacquire_command(order: Order) -> ledger.Command:
+    """REACQUIRE: the units were paid for when the hold was gone."""
+    units = [_unit_message(unit) for unit in order.units]
+    return ledger.Command(
+        reacquire=ledger.ReacquireCommand(
+            hold_id=order.hold_id, buyer=order.buyer, order_id=order.order_id, units=units
         )
     )
 

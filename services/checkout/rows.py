@@ -4,7 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.checkout.messages import Announcement
+from catraca.checkout.v1.checkout_pb2 import OrderUnits
+from catraca.inventory.v1.inventory_pb2 import HeldUnit, HoldItem, UnitRef
+
+from services.checkout.messages import Announcement, state_value
 from services.checkout.records import Buyer, Change, Item, Order, Payment, Ticket, Unit
 from services.checkout.states import OrderState, PaymentState, TicketState
 
@@ -103,6 +106,25 @@ def order_of(row: Mapping[str, Any]) -> Order:
         payment=_payment_of(row),
         tickets=_tickets_of(row["tickets"]),
         traceparent=row["traceparent"],
+    )
+
+
+def units_message(row: Mapping[str, Any]) -> OrderUnits:
+    """What an order has to do with its sale's units, from a row of `units_of_sale`."""
+    return OrderUnits(
+        order_id=row["order_id"],
+        buyer=row["buyer"],
+        state=state_value(OrderState(row["state"])),
+        reason=row["reason"],
+        hold_id=row["hold_id"],
+        items=[HoldItem(**item) for item in json.loads(row["items"])],
+        units=[HeldUnit(**unit) for unit in json.loads(row["units"])],
+        tickets=[UnitRef(**ticket) for ticket in json.loads(row["tickets"] or "[]")],
+        place=row["place"],
+        amount=row["amount"],
+        accepted_at_ms=row["accepted_at_ms"],
+        pin_until_ms=row["pin_until_ms"],
+        owes_units=row["owes_units"],
     )
 
 

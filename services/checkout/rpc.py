@@ -13,7 +13,7 @@ from catraca.sale.v1.sale_pb2 import Sale
 from services.checkout import rules
 from services.checkout.intake import Intake, Wish
 from services.checkout.messages import buyer_of as buyer_of_intake
-from services.checkout.messages import items_of, order_message, order_of, state_value
+from services.checkout.messages import items_of, order_message, order_of, state_value, units_message_of
 from services.checkout.records import Order
 from services.checkout.saga import Saga
 from services.checkout.states import TERMINAL
@@ -152,6 +152,29 @@ class SettlementServicer(checkout_pb2_grpc.SettlementServiceServicer):
         unseen = max(0, taken_in - sum(by_state.values()))
         counts = [api.OrderCount(state=state_value(state), count=count) for state, count in by_state.items()]
         return api.CountOrdersResponse(counts=counts, open=running + unsettled + unseen)
+
+    async def ReadOrders(
+        self, request: api.ReadOrdersRequest, context: Any
+    ) -> AsyncIterator[api.ReadOrdersResponse]:
+        """Every order's part in the sale's units: the rows, then what waits in INTAKE."""
+        caller(context).need("service")
+        await self._intake.definition(request.sale)
+        written: set[str] = set()
+        page: list[api.OrderUnits] = []
+        async for order in self._store.units_of_sale(request.sale):
+            written.add(order.order_id)
+            page.append(order)
+            if len(page) >= MAX_PER_MESSAGE:
+                yield api.ReadOrdersResponse(orders=page)
+                page = []
+        # Read in this order, every order is in one of the two: INTAKE keeps them all.
+        async for asked in self._intake.all_of(request.sale):
+            if asked.order_id not in written:
+                page.append(units_message_of(asked))
+            if len(page) >= MAX_PER_MESSAGE:
+                yield api.ReadOrdersResponse(orders=page)
+                page = []
+        yield api.ReadOrdersResponse(orders=page)
 
 
 def _wish(sale: str, request: api.PlaceOrderRequest | api.PlaceOrderItem) -> Wish:

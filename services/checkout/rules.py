@@ -37,6 +37,8 @@ class Step(Enum):
     """The deadline passed before there was a session."""
     VOID = auto()
     REFUND = auto()
+    REACQUIRE = auto()
+    """A payment came after the end: the units anew, or else the money back."""
     GIVE_BACK = auto()
     """RELEASE or RETURN the units at the ledger."""
     REST = auto()
@@ -66,6 +68,8 @@ def next_step(order: Order, now_ms: int) -> Step:
 def _left_behind(order: Order) -> Step:
     if order.owes_units:
         return Step.GIVE_BACK
+    if order.payment is not None and order.payment.state is PaymentState.AUTHORIZED:
+        return Step.REACQUIRE
     if order.payment is not None and order.payment.state is PaymentState.VOIDING:
         return Step.VOID
     if order.payment is not None and order.payment.state is PaymentState.REFUNDING:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
+from catraca.inventory.v1.inventory_pb2 import Result
+
 from services.checkout import messages, metrics, rules
 from services.checkout.breaker import Breaker
 from services.checkout.ledger import Ledger
@@ -32,6 +34,8 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
+# What COMMIT answers where the hold is gone, by its time or with its store: the units may still be free.
+GONE = frozenset({"HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_RELEASED", "HOLD_LOST"})
 PAID = (SessionState.AUTHORIZED, SessionState.CAPTURED)
 
 
@@ -87,6 +91,7 @@ class Saga:
             Step.EXPIRE: self._expire,
             Step.VOID: self._void,
             Step.REFUND: self._refund,
+            Step.REACQUIRE: self._reacquire,
             Step.GIVE_BACK: self._give_back,
         }
 
@@ -229,15 +234,29 @@ class Saga:
     async def _sell(self, order: Order) -> Order:
         """AUTHORIZED, or HELD free of charge → CAPTURING: COMMIT, then the tickets claim the units."""
         (result,) = await self._ledger.apply(order.sale, [messages.commit_command(order)])
-        if result.word != "COMMITTED":
-            log.warning("not_sold", order=order.order_id, sale=order.sale, word=result.word)
-            return await self._move(order, self._steps.unsold(order, result.word, now_ms()))
+        committed = result.word
+        if committed in GONE:
+            (result,) = await self._ledger.apply(order.sale, [messages.reacquire_command(order)])
+        if result.word not in ("COMMITTED", "REACQUIRED"):
+            log.warning("not_sold", order=order.order_id, sale=order.sale, word=committed, again=result.word)
+            return await self._move(order, self._steps.unsold(order, committed, now_ms()))
         try:
-            return await self._move(order, self._steps.capturing(order, now_ms()))
+            return await self._move(order, self._capturing(order, result))
         except UnitTaken:
             # The ledger sold a unit twice. It stays sold there: it belongs to the other order.
             log.error("unit_taken", order=order.order_id, sale=order.sale)
             return await self._move(order, self._steps.unsold(order, "SOLD_OUT", now_ms()))
+
+    async def _reacquire(self, order: Order) -> Order:
+        """EXPIRED, and paid late → CAPTURING if the units can be had again; else the money goes back."""
+        (result,) = await self._ledger.apply(order.sale, [messages.reacquire_command(order)])
+        if result.word == "REACQUIRED":
+            try:
+                return await self._move(order, self._capturing(order, result))
+            except UnitTaken:
+                log.error("unit_taken", order=order.order_id, sale=order.sale)
+        log.info("paid_late", order=order.order_id, sale=order.sale, word=result.word)
+        return await self._move(order, self._steps.paid_late(order, PaymentState.VOIDING, now_ms()))
 
     async def _capture(self, order: Order) -> Order:
         """CAPTURING → CONFIRMED with signed tickets, or PAYMENT_FAILED."""
@@ -276,6 +295,10 @@ class Saga:
         return await self._move(order, self._steps.returned(order))
 
     # ---- helpers ----
+
+    def _capturing(self, order: Order, sold: Result) -> Order:
+        # Where their hold was gone, the units may be others than it had.
+        return self._steps.capturing(order, now_ms(), units=messages.units_of(sold.hold))
 
     async def _move(self, before: Order, after: Order) -> Order:
         return await self._store.advance(Change(before, after))

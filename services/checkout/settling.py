@@ -6,6 +6,8 @@ from services.checkout.states import OrderState, PaymentState
 from services.checkout.transitions import Steps
 from services.kit.errors import Refusal
 
+PAID = (EventType.AUTHORIZED, EventType.CAPTURED)
+
 
 def check_binding(order: Order | None, provider: str, event: Event) -> None:
     """Raise WEBHOOK_FOREIGN unless the event is about the payment of this very order."""
@@ -27,6 +29,9 @@ def after_event(order: Order, type: EventType, steps: Steps, now_ms: int) -> Ord
             return steps.declined(order, now_ms)
     if not order.ended or order.state is OrderState.CONFIRMED:
         return None
+    if order.state is OrderState.EXPIRED and payment.state is PaymentState.LAPSED and type in PAID:
+        # It may still have what it was for: if the units can be had again, the order goes on after all.
+        return steps.paid_late(order, PaymentState.AUTHORIZED, now_ms)
     # The order has its end; money that came all the same goes back where it came from.
     if type is EventType.AUTHORIZED and payment.state is PaymentState.LAPSED:
         return steps.paid_late(order, PaymentState.VOIDING, now_ms)

@@ -51,12 +51,21 @@ TRANSITIONS: Mapping[OrderState, frozenset[OrderState]] = {
     OrderState.VOIDING: frozenset({OrderState.EXPIRED, OrderState.CANCELLED, OrderState.PAYMENT_FAILED}),
     OrderState.CONFIRMED: frozenset(),
     OrderState.REJECTED: frozenset(),
-    OrderState.EXPIRED: frozenset(),
+    # Once, for a payment that came late while the ledger still had its units.
+    OrderState.EXPIRED: frozenset({OrderState.CAPTURING}),
     OrderState.CANCELLED: frozenset(),
     OrderState.PAYMENT_FAILED: frozenset(),
 }
 
-TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+TERMINAL = frozenset(
+    {
+        OrderState.CONFIRMED,
+        OrderState.REJECTED,
+        OrderState.EXPIRED,
+        OrderState.CANCELLED,
+        OrderState.PAYMENT_FAILED,
+    }
+)
 
 
 class PaymentState(StrEnum):
@@ -78,7 +87,7 @@ class PaymentState(StrEnum):
     """The deadline passed without money."""
 
 
-PAYMENT_UNSETTLED = frozenset({PaymentState.VOIDING, PaymentState.REFUNDING})
+PAYMENT_UNSETTLED = frozenset({PaymentState.AUTHORIZED, PaymentState.VOIDING, PaymentState.REFUNDING})
 """What a payment of an ended order still has to be led out of."""
 
 

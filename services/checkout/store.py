@@ -1,11 +1,12 @@
 """The one port to Postgres: takes orders, moves them, reads them, and keeps the outbox."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+from catraca.checkout.v1.checkout_pb2 import OrderUnits
 
 from services.checkout import metrics, rows
 from services.checkout.messages import Announcement, announcement
@@ -19,6 +20,7 @@ MIGRATIONS = SQL / "migrations"
 LOCK_ID = 0x0CA7_2ACA
 LIVE_UNIT_INDEX = "tickets_live_unit"
 BATCH = 256
+ROWS_READ = 1000
 
 
 class NotMoved(Exception):
@@ -170,6 +172,13 @@ class Store:
         counted = await self._pool.fetch(self._queries.count_orders_of_sales, list(sales))
         by_state = {(row["sale"], OrderState(row["state"])): row["orders"] for row in counted}
         return by_state, await self._pool.fetchval(self._queries.count_unpublished)
+
+    async def units_of_sale(self, sale: str) -> AsyncIterator[OrderUnits]:
+        """What every order of a sale has to do with its units, all of them as at one moment."""
+        async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+            cursor = connection.cursor(self._queries.units_of_sale, sale, prefetch=ROWS_READ)
+            async for row in cursor:
+                yield rows.units_message(row)
 
     async def webhook_seen(self, provider: str, event_id: str) -> bool:
         """Whether an event of the provider's has had its effect."""

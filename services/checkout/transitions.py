@@ -94,15 +94,23 @@ class Steps:
             due_at_ms=now_ms + self.resume_ms,
         )
 
-    def capturing(self, order: Order, now_ms: int) -> Order:
-        """AUTHORIZED (or HELD, free of charge) → CAPTURING: units sold, unsigned tickets claim them."""
-        _only_from(order, OrderState.HELD, OrderState.AUTHORIZED)
+    def capturing(self, order: Order, now_ms: int, *, units: tuple[Unit, ...] = ()) -> Order:
+        """AUTHORIZED, HELD free of charge, or EXPIRED and paid late → CAPTURING: tickets claim the units.
+
+        `units` are those that the ledger sold, where they may be others than were held: as many and as dear.
+        """
+        _only_from(order, OrderState.HELD, OrderState.AUTHORIZED, OrderState.EXPIRED)
         if order.state is OrderState.HELD and order.amount:
             raise StepRefused(f"order {order.order_id} costs something and nobody paid")
+        if order.state is OrderState.EXPIRED and _payment(order).state is not PaymentState.AUTHORIZED:
+            raise StepRefused(f"order {order.order_id} is over and nobody paid since")
+        if units and units != order.units:
+            order = replace(order, units=units)
         return self._to(
             order,
             OrderState.CAPTURING,
             now_ms,
+            reason="",
             tickets=tickets_of(order),
             due_at_ms=now_ms + self.resume_ms,
         )
@@ -195,7 +203,8 @@ class Steps:
     # ---- after the end: the order stays as it is, what it left behind is put right ----
 
     def paid_late(self, order: Order, payment_state: PaymentState, now_ms: int) -> Order:
-        """Money came for an ended order: VOIDING gives back what is reserved, REFUNDING what is taken."""
+        """Money came for an ended order: AUTHORIZED tries to have the units again, VOIDING gives back what is
+        reserved, REFUNDING what is taken."""
         payment = replace(_payment(order), state=payment_state)
         return replace(order, payment=payment, due_at_ms=now_ms + self.resume_ms)
 

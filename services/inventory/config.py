@@ -10,7 +10,9 @@ from services.kit.settings import REQUIRED, CommonSettings, setting
 class InventorySettings(CommonSettings):
     """What the inventory is told beside what every service is told."""
 
-    redis_url: str = setting(REQUIRED, "redis://host:port of the promise ledger.", secret=True)
+    redis_url: str = setting(
+        REQUIRED, "redis://, redis+sentinel:// or redis+cluster:// URL of the promise ledger.", secret=True
+    )
     admission_key_file: Path = setting(
         REQUIRED,
         "JSON list of the keys that admissions are checked with, newest first, as the queue has it; read "
@@ -75,6 +77,29 @@ class InventorySettings(CommonSettings):
     )
     outbox_keep_s: float = setting(
         300.0, "Seconds that a change stays in Redis after JetStream has it.", minimum=1
+    )
+    checkout_target: str = setting(
+        REQUIRED,
+        "gRPC target of checkout's SettlementService: it knows what became of units that this store lost.",
+    )
+    takeover_s: float = setting(
+        30.0,
+        "Seconds after which another replica takes over filling a lost store from one that does not finish.",
+        minimum=1,
+        maximum=3600,
+    )
+    reconcile_s: float = setting(
+        300.0,
+        "Seconds between two comparisons of a sale's sold units with checkout's orders.",
+        minimum=0.1,
+        maximum=86_400,
+    )
+    saga_max_s: float = setting(
+        900.0,
+        "Seconds that a disagreement lasts before it is repaired: longer than any order is on its way "
+        "between two steps.",
+        minimum=0.1,
+        maximum=86_400,
     )
     load_wait_s: float = setting(
         10.0, "Seconds that Load waits for a revision to arrive.", minimum=0.1, maximum=60

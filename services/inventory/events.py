@@ -27,6 +27,7 @@ _PLAIN = frozenset(
         "restored",
         "watermark",
         "block_id",
+        "repair",
     }
 )
 
@@ -36,6 +37,11 @@ def batch_of(sale: str, epoch: int, changes: Sequence[Change], house: House) -> 
     for change in changes:
         house.name_units(change.get("units") or ())
     return pb.InventoryBatch(sale=sale, epoch=epoch, changes=[change_of(change) for change in changes])
+
+
+def act_name(act: int) -> str:
+    """An act without its prefix."""
+    return pb.InventoryAct.Name(pb.InventoryAct.ValueType(act)).removeprefix("INVENTORY_ACT_")
 
 
 def change_of(change: Change) -> pb.InventoryChange:

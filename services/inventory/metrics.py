@@ -26,6 +26,21 @@ RELOADS = metrics.counter(
     "catraca_store_reloads_total",
     "Times a sale's store was found empty or under another epoch and taken in anew.",
 )
+REBUILDS = metrics.counter(
+    "catraca_store_rebuilds_total",
+    "Times this replica filled the store of a sale again that had lost changes.",
+)
+REBUILT_CHANGES = metrics.counter(
+    "catraca_store_rebuilt_changes_total",
+    "Changes that led from what was published to what holds when a store was filled again, by their act.",
+    "act",
+)
+REPAIRS = metrics.counter(
+    "catraca_ledger_repairs_total",
+    "Holds that the reconciler led to what checkout's orders say, by what was done and its outcome.",
+    "act",
+    "word",
+)
 STATES = ("free", "held", "sold", "blocked")
 
 Numbers = Mapping[str, Any]

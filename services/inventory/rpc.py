@@ -10,7 +10,7 @@ from catraca.sale.v1 import sale_pb2
 
 from services.inventory import rules, translate
 from services.inventory.house import House
-from services.inventory.seat_map import delta_of, map_of, message_of
+from services.inventory.seat_map import delta_of, map_of, message_of, reading
 from services.inventory.snapshots import Snapshots
 from services.inventory.store import Result, Store
 from services.inventory.workers.availability import Availability
@@ -163,7 +163,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         return self._store.house(sale)
 
     async def _read_map(self, sale: str) -> pb.SeatMap:
-        return message_of(map_of(await self._store.submit(sale, {"op": "map", "since": -1})))
+        return message_of(map_of(await self._store.submit(sale, reading(None))))
 
     def forget(self, sale: str) -> None:
         """Lets go of what is kept for an archived sale."""
@@ -185,7 +185,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         sale = (await self._definitions.find(request.sale)).sale
         command = {"op": op, "buyer": buyer.id_in(sale), "hold_id": request.hold_id}
         result = await self._store.submit(request.sale, command)
-        if result["word"] in ("RELEASED", "SHOWN", "HOLD_EXPIRED"):
+        if result["word"] in ("RELEASED", "SHOWN", "HOLD_EXPIRED", "HOLD_LOST"):
             return translate.hold_of(result["hold"])
         raise translate.refusal_of(result)
 

@@ -1,8 +1,7 @@
 """The same store for the other services: batches of commands in, one result each, in their order."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from catraca.inventory.v1 import inventory_pb2 as pb
@@ -10,15 +9,20 @@ from catraca.inventory.v1 import inventory_pb2_grpc
 
 from services.inventory import rules, translate
 from services.inventory.house import House
-from services.inventory.store import Store
+from services.inventory.store import Result, Store
 from services.inventory.workers.relay import Relays
 from services.kit.definitions import Definitions
 from services.kit.errors import Refusal, refusal_for
 from services.kit.identity import caller
-from services.kit.lua import NotLoaded
+from services.kit.tasks import stop
 
 ROLE = "service"
 PUBLISH_WAIT_S = 5.0
+# Requests of one stream whose commands stand in line at once: enough that batches fill while answers travel.
+REQUESTS_AHEAD = 32
+
+Answer = Coroutine[Any, Any, list[pb.Result]]
+"""Awaits the results of commands that stand in line."""
 
 
 class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
@@ -38,18 +42,43 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
     async def ApplyStream(
         self, requests: AsyncIterator[pb.ApplyStreamRequest], context: Any
     ) -> AsyncIterator[pb.ApplyStreamResponse]:
-        """The same as a stream: one response per request, in order."""
+        """The same as a stream: one response per request, in order. The next ones are read meanwhile."""
         caller(context).need(ROLE)
-        async for request in requests:
-            try:
-                results = await self._apply(request.sale, request.commands)
-            except Exception as error:
-                refusal = refusal_for(error)
-                if refusal is None:
+        # What is full stops the reading, and so the caller.
+        under_way: asyncio.Queue[Answer | None] = asyncio.Queue(REQUESTS_AHEAD)
+        reading = asyncio.create_task(self._read_ahead(requests, under_way))
+        try:
+            while (answer := await under_way.get()) is not None:
+                try:
+                    yield pb.ApplyStreamResponse(results=await answer)
+                except Exception as error:
+                    yield pb.ApplyStreamResponse(refusal=_word_of(error))
+            await reading
+        finally:
+            await stop(reading)
+            while not under_way.empty():
+                if (left := under_way.get_nowait()) is not None:
+                    left.close()
+
+    async def _read_ahead(
+        self, requests: AsyncIterator[pb.ApplyStreamRequest], under_way: "asyncio.Queue[Answer | None]"
+    ) -> None:
+        """Puts each request's commands in line, in the order of the stream, before it reads the next."""
+        try:
+            async for request in requests:
+                try:
+                    answer = await self._enqueued(request.sale, request.commands)
+                except Exception as error:
+                    answer = _refused(error)
+                try:
+                    await under_way.put(answer)
+                except asyncio.CancelledError:
+                    answer.close()
                     raise
-                yield pb.ApplyStreamResponse(refusal=refusal.word)
-            else:
-                yield pb.ApplyStreamResponse(results=results)
+        except Exception:
+            await under_way.put(None)
+            raise
+        await under_way.put(None)
 
     async def GetLedger(self, request: pb.GetLedgerRequest, context: Any) -> pb.GetLedgerResponse:
         """Reads the ledger's watermark and counts."""
@@ -74,10 +103,9 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         """Frees an archived sale's keys."""
         caller(context).need(ROLE)
         rules.check_sale(request.sale)
-        if not self._definitions.get(request.sale).archived:
-            # What is not there was freed before.
-            with contextlib.suppress(NotLoaded):
-                await self._store.drop(request.sale, await self._all_published(request.sale))
+        definition = self._definitions.get(request.sale)
+        if not definition.archived and not await self._store.is_dropped(definition):
+            await self._store.drop(request.sale, await self._all_published(request.sale))
         return pb.DropResponse()
 
     async def _all_published(self, sale: str) -> int:
@@ -89,6 +117,10 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         return sequence
 
     async def _apply(self, sale: str, commands: Sequence[pb.Command]) -> list[pb.Result]:
+        return await (await self._enqueued(sale, commands))
+
+    async def _enqueued(self, sale: str, commands: Sequence[pb.Command]) -> Answer:
+        """What answers the commands, which stand in line by then."""
         rules.check_sale(sale)
         if len(commands) > rules.COMMANDS:
             raise Refusal("INVALID_FIELD", field="commands", expected=f"at most {rules.COMMANDS}")
@@ -98,13 +130,31 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         house = self._store.house(sale)
         read = [_read(command, house) for command in commands]
         wanted = [command for command in read if not isinstance(command, Refusal)]
-        results = iter(await self._store.submit_many(sale, wanted))
-        return [
-            translate.result_of_refusal(command)
-            if isinstance(command, Refusal)
-            else translate.result_of(next(results))
-            for command in read
-        ]
+        return _answer(read, await self._store.enqueue(sale, wanted))
+
+
+async def _answer(
+    read: Sequence[rules.Command | Refusal], running: "asyncio.Future[list[Result]]"
+) -> list[pb.Result]:
+    results = iter(await running)
+    return [
+        translate.result_of_refusal(command)
+        if isinstance(command, Refusal)
+        else translate.result_of(next(results))
+        for command in read
+    ]
+
+
+async def _refused(error: Exception) -> list[pb.Result]:
+    raise error
+
+
+def _word_of(error: Exception) -> str:
+    """The word that a request is refused with. Raises what is a defect."""
+    refusal = refusal_for(error)
+    if refusal is None:
+        raise error
+    return refusal.word
 
 
 def _read(command: pb.Command, house: House) -> rules.Command | Refusal:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from catraca.checkout.v1.checkout_pb2 import OrderUnits
 from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.sale.v1 import sale_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -49,9 +50,9 @@ def definition_for_script(sale: sale_pb2.Sale, layouts: Mapping[str, Layout]) ->
     for place, section in enumerate(spec.sections):
         if section.kind == sale_pb2.SECTION_KIND_SEATED and section.id not in layouts:
             raise _not_kept(f"spec.sections[{place}].kind", "there is no seating plan")
-    release = spec.seating_plan.release_at if spec.seating_plan.HasField("release_at") else None
+    release_ms = release_ms_of(spec)
     return {
-        **({} if release is None else {"release_ms": _ms(release)}),
+        **({} if release_ms is None else {"release_ms": release_ms}),
         "line": has_line(sale),
         "lobby_opens_ms": _ms(spec.window.lobby_opens_at),
         "opens_ms": _ms(spec.window.opens_at),
@@ -92,6 +93,11 @@ def seats_of(spec: sale_pb2.SaleSpec) -> sale_pb2.SaleSpec:
     return part
 
 
+def release_ms_of(spec: sale_pb2.SaleSpec) -> int | None:
+    """When accessible and companion seats become anyone's; None where they never do."""
+    return _ms(spec.seating_plan.release_at) if spec.seating_plan.HasField("release_at") else None
+
+
 def has_line(sale: sale_pb2.Sale) -> bool:
     """Whether buyers are called, rather than hold while the sale is open."""
     return bool(sale.spec.line.kind != sale_pb2.LINE_KIND_NONE)
@@ -115,7 +121,7 @@ def check_hold_id(hold_id: str) -> None:
     _match(HOLD_ID, hold_id, "hold_id", "8 to 64 characters of a–z, 0–9 and hyphens")
 
 
-def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand") -> list[dict[str, Any]]:
+def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand | OrderUnits") -> list[dict[str, Any]]:
     """The items of a request or command, which the sale's House makes into those that the script takes.
 
     Raises Refusal INVALID_FIELD or INVALID_QUANTITY.
@@ -193,8 +199,6 @@ def command_of(command: pb.Command) -> Command:
     kind = command.WhichOneof("command")
     if kind is None:
         raise _invalid("command", "one of the commands")
-    if kind not in _TRANSLATORS:
-        raise Refusal("METHOD_UNKNOWN", f"{kind.upper()} is not served yet.")
     return {"op": kind, **_TRANSLATORS[kind](getattr(command, kind))}
 
 
@@ -271,6 +275,28 @@ def _unblock(command: pb.UnblockCommand) -> Command:
     return {"block_id": command.block_id}
 
 
+def _reacquire(command: pb.ReacquireCommand) -> Command:
+    if not 1 <= len(command.units) <= UNITS:
+        raise _invalid("units", f"1 to {UNITS}")
+    units = []
+    for unit in command.units:
+        _match(LABEL, unit.section, "units.section", "a section's id")
+        _match(LABEL, unit.ticket_type, "units.ticket_type", "a ticket type's id")
+        _bounded(unit.unit, "units.unit")
+        _bounded(unit.price, "units.price")
+        units.append(
+            {
+                "section": unit.section,
+                "unit": unit.unit,
+                "ticket_type": unit.ticket_type,
+                "price": unit.price,
+            }
+        )
+    if len({(unit["section"], unit["unit"]) for unit in units}) < len(units):
+        raise _invalid("units", "each unit once")
+    return _of_hold(command) | _of_order(command) | {"units": units}
+
+
 def _turn(command: pb.LapseCommand | pb.LookCommand) -> Command:
     _bounded(command.place, "place")
     return _of_buyer(command) | {"place": command.place}
@@ -284,6 +310,7 @@ _TRANSLATORS: Mapping[str, Callable[[Any], Command]] = {
     "release": _release,
     "commit": _commit,
     "return": _return,
+    "reacquire": _reacquire,
     "lapse": _turn,
     "look": _turn,
     "block": _block,

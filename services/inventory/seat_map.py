@@ -16,6 +16,7 @@ Counts = Mapping[str, Any]
 class SeatMap:
     """A sale after one of its changes."""
 
+    epoch: int
     sequence: int
     counts: Mapping[str, Counts]
     """By section, in the definition's order."""
@@ -23,9 +24,15 @@ class SeatMap:
     """By seated section, as in catraca.inventory.v1.SectionMap."""
 
 
+def reading(seen: SeatMap | None) -> dict[str, Any]:
+    """The command that reads it, if it is not as it was seen."""
+    return {"op": "map"} if seen is None else {"op": "map", "since": seen.sequence, "epoch": seen.epoch}
+
+
 def map_of(result: Mapping[str, Any]) -> SeatMap:
     """What the script's MAP says."""
     return SeatMap(
+        result["epoch"],
         result["sequence"],
         {counts["section"]: counts for counts in result["sections"]},
         {section: raw(states) for section, states in dict(result["states"]).items()},

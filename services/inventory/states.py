@@ -12,12 +12,14 @@ class HoldState(StrEnum):
     RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
     RETURNED = "RETURNED"
+    LOST = "LOST"
 
 
 _TAKING = frozenset(
     {
         "WRONG_PHASE",
         "REHEARSAL",
+        "NOT_CALLED_YET",
         "TURN_EXPIRED",
         "ADMISSION_REQUIRED",
         "ALLOWANCE_EXCEEDED",
@@ -33,6 +35,7 @@ _TAKING = frozenset(
         "TICKET_TYPE_NOT_FOUND",
         "HOLD_NOT_FOUND",
         "HOLD_EXPIRED",
+        "HOLD_LOST",
         "HOLD_RELEASED",
         "IDEMPOTENCY_KEY_REUSED",
     }
@@ -43,9 +46,25 @@ WORDS: Mapping[str, frozenset[str]] = {
     "call": frozenset({"CALLED", "NOT_WATERMARK", "PAUSED", "WRONG_PHASE", "NO_LINE", "INVALID_FIELD"}),
     "claim": frozenset({"CLAIMED", "HOLD_BOUND"}) | _TAKING,
     "hold": frozenset({"HELD", "QUEUE_TIMEOUT", "HOLD_BOUND"}) | _TAKING,
-    "pin": frozenset({"PINNED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_RELEASED", "HOLD_BOUND"}),
-    "release": frozenset({"RELEASED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_BOUND"}),
-    "commit": frozenset({"COMMITTED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_RELEASED", "HOLD_BOUND"}),
+    "pin": frozenset(
+        {"PINNED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_LOST", "HOLD_RELEASED", "HOLD_BOUND"}
+    ),
+    "release": frozenset({"RELEASED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_LOST", "HOLD_BOUND"}),
+    "commit": frozenset(
+        {"COMMITTED", "HOLD_NOT_FOUND", "HOLD_EXPIRED", "HOLD_LOST", "HOLD_RELEASED", "HOLD_BOUND"}
+    ),
+    "reacquire": frozenset(
+        {
+            "REACQUIRED",
+            "SECTION_NOT_FOUND",
+            "TICKET_TYPE_NOT_FOUND",
+            "SECTION_SOLD_OUT",
+            "SOLD_OUT",
+            "SEAT_TAKEN",
+            "LIMIT_REACHED",
+            "HOLD_BOUND",
+        }
+    ),
     "return": frozenset({"RETURNED", "HOLD_NOT_FOUND", "HOLD_BOUND"}),
     "lapse": frozenset({"LAPSED"}),
     "look": frozenset({"PROMISED", "LAPSED", "FINISHED", "NOT_CALLED"}),
@@ -55,6 +74,8 @@ WORDS: Mapping[str, frozenset[str]] = {
     "show": frozenset({"SHOWN", "HOLD_NOT_FOUND"}),
     "ledger": frozenset({"LEDGER"}),
     "expire": frozenset({"EXPIRED"}),
+    "fill": frozenset({"FILLED"}),
+    "sold": frozenset({"PAGE"}),
     "drop": frozenset({"DROPPED", "WRONG_PHASE", "SALE_NOT_SETTLED", "UNAVAILABLE"}),
 }
 """Every word by command; each Lua file's header says the same."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
 from services.kit.plans.compiled import Plan
 from services.kit.plans.layout import layouts
+from services.kit.redis import OUTAGES
 
 log = get_logger(__name__)
 
 SERVICE = "inventory"
 REFUSED_FOR_S = 1.0
+# A run whose answer was lost is sent again: its commands answer their first results.
+RUNS = 5
+RETRY_S = (0.02, 0.5)
 LUA = Path(__file__).parent / "lua"
 KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out", "blocks")
 """The keys of a sale that every run names; those for each section follow."""
@@ -93,17 +98,32 @@ class Store:
         self._houses: dict[str, tuple[sale_pb2.SaleSpec, House]] = {}
         self._script = Script.load(LUA, KEYS)
         self._loaded: dict[str, Loaded] = {}
-        self._broken: dict[str, Refusal] = {}
+        # Sales whose store lost changes, until it is filled again: its epoch, and the last change it had.
+        self._lost: dict[str, tuple[int, int]] = {}
+        self._on_lost: Callable[[str], None] = lambda _: None
+        # How often a connection was lost, in all and as it was when each sale was last compared with
+        # JetStream.
+        self._losses = 0
+        self._compared: dict[str, int] = {}
         self._refused: dict[str, tuple[Refusal, float]] = {}
         self._loading: PerKey[str, asyncio.Lock] = PerKey(lambda _: asyncio.Lock())
         self._batchers: PerKey[str, Batcher[Command, Result]] = PerKey(self._batcher)
         self._on_changes: list[Callable[[str], None]] = []
-        # Of each sale's last change that a run has seen.
+        # Of each sale's last change that a run has found, and the last that is known to have been made.
         self._sequences: dict[str, int] = {}
+        self._known: dict[str, int] = {}
 
     def on_changes(self, callback: Callable[[str], None]) -> None:
         """Call with a sale's id after every run that finds it changed since the last one."""
         self._on_changes.append(callback)
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call with a sale's id each time that the store is met without what was published of it."""
+        self._on_lost = callback
+
+    def connection_lost(self) -> None:
+        """Whoever answers from now on may be another server, which lacks what the last one had."""
+        self._losses += 1
 
     # ---- commands ----
 
@@ -117,9 +137,14 @@ class Store:
         await self.loaded(sale)
         return await self._batchers[sale].submit_many(commands)
 
+    async def enqueue(self, sale: str, commands: Sequence[Command]) -> "asyncio.Future[list[Result]]":
+        """As `submit_many`, but returns once the commands stand in line; the future has their results."""
+        await self.loaded(sale)
+        return self._batchers[sale].enqueue(commands)
+
     async def sweep(self, sale: str) -> float:
         """Ends what is due; answers in how many seconds the next thing ends, infinity where nothing will."""
-        if sale not in self._loaded or sale in self._broken:
+        if sale not in self._loaded or sale in self._lost:
             return math.inf
         swept = await self.submit(sale, {"op": "expire"})
         next_ms = swept.get("next_ms")
@@ -150,6 +175,7 @@ class Store:
 
     def _tell(self, sale: str, sequence: int) -> None:
         """Tells of changes of the sale, this process's own and those of others."""
+        self._known[sale] = max(self._known.get(sale, 0), sequence)
         if self._sequences.get(sale) != sequence:
             self._sequences[sale] = sequence
             for callback in self._on_changes:
@@ -162,24 +188,60 @@ class Store:
             # The store's definition has sections that this process has not heard of yet.
             await self._load(await self._later(sale, told.answer["revision"]))
         except NotLoaded:
-            # Another process may have filled the store under a later epoch.
-            metrics.RELOADS.inc()
-            before = self._loaded.pop(sale, None)
-            if before is None or (await self.loaded(sale)).epoch == before.epoch:
-                raise
-        return await self._run_once(sale, await self.loaded(sale), commands)
+            await self._loaded_elsewhere(sale)
+        try:
+            return await self._run_once(sale, await self.loaded(sale), commands)
+        except NotLoaded:
+            raise self.lost(sale) from None
+
+    async def _loaded_elsewhere(self, sale: str) -> None:
+        """Returns where another process has filled the store under a later epoch; else the sale is lost."""
+        metrics.RELOADS.inc()
+        before = self._loaded.get(sale)
+        current = await self._epochs.current(SERVICE, sale)
+        if current is None or before is None or not current.loaded or current.number == before.epoch:
+            raise self.lost(sale)
+        self._forget_epoch(sale)
+
+    def _forget_epoch(self, sale: str) -> None:
+        """What was seen under an epoch says nothing of another one."""
+        self._loaded.pop(sale, None)
+        self._sequences.pop(sale, None)
+        self._known.pop(sale, None)
+        self._compared.pop(sale, None)
 
     async def _run_once(
-        self, sale: str, loaded: Loaded, commands: Sequence[Command], *, create: bool = False
+        self, sale: str, loaded: Loaded, commands: Sequence[Command], **more: Any
     ) -> list[Result]:
-        envelope = {
-            "epoch": loaded.epoch,
-            "sections": loaded.sections,
-            "budget": self._bounds.budget,
-            "refused_orders": self._bounds.refused_orders,
-            "create": create,
-        }
-        return await self._script.run(self._redis, _keys(sale, loaded.sections), envelope, commands)
+        """One run, sent again where its answer was lost. `more` is what its envelope has beside the usual."""
+        keys = _keys(sale, loaded.sections)
+        for attempt in range(1, RUNS + 1):
+            envelope = {
+                "epoch": loaded.epoch,
+                "sections": loaded.sections,
+                "budget": self._bounds.budget,
+                "refused_orders": self._bounds.refused_orders,
+                "seen": await self._seen(sale),
+                **more,
+            }
+            try:
+                return await self._script.run(self._redis, keys, envelope, commands)
+            except OUTAGES:
+                self.connection_lost()
+                if attempt == RUNS:
+                    raise
+                shortest, longest = RETRY_S
+                await asyncio.sleep(min(longest, shortest * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _seen(self, sale: str) -> int:
+        """The last change that the store must have: after a lost connection also what JetStream has."""
+        losses = self._losses
+        if self._compared.get(sale, 0) != losses:
+            published = await self._last_published(sale)
+            self._known[sale] = max(self._known.get(sale, 0), published)
+            self._compared[sale] = losses
+        return self._known.get(sale, 0)
 
     # ---- seats ----
 
@@ -208,8 +270,8 @@ class Store:
         Raises Refusal SALE_NOT_FOUND, SALE_ARCHIVED, DEFINITION_INVALID or SALE_NOT_LOADED.
         """
         definition = await self._definitions.found(sale)
-        if sale in self._broken:
-            raise self._broken[sale]
+        if sale in self._lost:
+            raise _not_loaded(sale)
         loaded = self._loaded.get(sale)
         return loaded if loaded is not None else await self._load_again(definition)
 
@@ -236,6 +298,8 @@ class Store:
     async def _load(self, definition: Definition) -> Loaded:
         sale = definition.sale.sale
         async with self._loading[sale]:
+            if sale in self._lost:
+                raise _not_loaded(sale)
             loaded = self._loaded.get(sale)
             if loaded is not None and loaded.revision >= definition.revision:
                 return loaded
@@ -253,6 +317,9 @@ class Store:
             epoch = await self._epochs.first(SERVICE, sale) or await self._epochs.current(SERVICE, sale)
         if epoch is None:
             raise Refusal("UNAVAILABLE")
+        if not epoch.loaded and epoch.number > 1:
+            # Somebody fills it again, or began to and died.
+            raise self.lost(sale)
         return epoch
 
     async def _define_latest(self, definition: Definition, epoch: Epoch) -> Loaded:
@@ -271,28 +338,22 @@ class Store:
 
     async def _define(self, definition: Definition, epoch: Epoch) -> Loaded:
         sale = definition.sale.sale
-        house = await self._house_of(definition)
-        content = definition_for_script(definition.sale, house.layouts)
-        sections = tuple(section["id"] for section in content["sections"])
-        loaded = Loaded(epoch.number, definition.revision, sections)
-        bytes_of = {id: {"layout": each.packed, "runs": each.runs} for id, each in house.layouts.items()}
-        command = {
-            "op": "define",
-            "revision": definition.revision,
-            "def": content,
-            "layouts": bytes_of,
-        }
+        command = _define_command(definition, await self._house_of(definition))
+        loaded = _loaded_as(definition, epoch)
         # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
         # not sell it once more.
-        published = await self._last_published(sale)
+        losses = self._losses
+        seen = max(self._known.get(sale, 0), await self._last_published(sale))
         results: list[Result] = []
         while not results:
-            results = await self._run_once(sale, loaded, [command], create=not epoch.loaded)
+            try:
+                results = await self._run_once(sale, loaded, [command], create=not epoch.loaded, seen=seen)
+            except NotLoaded:
+                raise self.lost(sale) from None
         (result,) = results
         if result["word"] not in ("DEFINED", "UNCHANGED"):
             raise refuse_word(result["word"], result.get("detail"))
-        if result["sequence"] < published:
-            raise self.set_broken(sale, published, result["sequence"])
+        self._compared[sale] = losses
         self._tell(sale, result["sequence"])
         return loaded
 
@@ -300,33 +361,104 @@ class Store:
         """The epoch that a loaded sale runs under."""
         return self._loaded[sale].epoch
 
-    def set_broken(self, sale: str, published: int, found: int) -> Refusal:
-        """Refuses the sale's commands from now on: its store lost changes that were published."""
-        kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(1)
-        log.error("sale_broken", sale=sale, published=published, found=found)
-        problem = f"The sale's store lost changes: {published} were published, it goes on after {found}."
-        self._broken[sale] = Refusal("SALE_NOT_LOADED", problem, sale=sale)
-        return self._broken[sale]
+    # ---- a store that lost a sale ----
+
+    def lost(self, sale: str) -> Refusal:
+        """Refuses the sale's commands from now on: its store does not hold what was published."""
+        if sale not in self._lost:
+            loaded = self._loaded.get(sale)
+            self._lost[sale] = (loaded.epoch if loaded else 0, self._known.get(sale, 0))
+            log.error("sale_lost", sale=sale, epoch=self._lost[sale][0], sequence=self._lost[sale][1])
+            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(1)
+        self._forget_epoch(sale)
+        self._on_lost(sale)
+        return _not_loaded(sale)
+
+    def recovered(self, sale: str) -> None:
+        """Takes the sale's commands again: its store is filled, under an epoch that is read anew."""
+        self._refused.pop(sale, None)
+        if self._lost.pop(sale, None) is not None:
+            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(0)
+
+    async def holds(self, definition: Definition, epoch: Epoch, published: int) -> bool:
+        """Whether the store has a sale under this epoch, to the last change that is known of."""
+        sale, loaded = definition.sale.sale, _loaded_as(definition, epoch)
+        lost_epoch, known = self._lost.get(sale, (0, 0))
+        seen = max(published, known) if lost_epoch == epoch.number else published
+        try:
+            await self._run_once(sale, loaded, [{"op": "ledger"}], seen=seen)
+        except WholeBatch:
+            # It has a later definition.
+            return True
+        except NotLoaded:
+            return False
+        return True
+
+    async def begin_filling(self, definition: Definition, epoch: Epoch) -> None:
+        """Empties the sale's store and lays it out; from here on nobody is answered under an earlier epoch.
+
+        Raises NotLoaded where the store is at a later epoch already.
+        """
+        command = _define_command(definition, await self._house_of(definition))
+        loaded = _loaded_as(definition, epoch)
+        await self._run_once(definition.sale.sale, loaded, [command], filling="begin", seen=0)
+
+    async def fill(self, definition: Definition, epoch: Epoch, part: Command) -> None:
+        """Fills in one part. Raises NotLoaded where somebody else began anew, or the store is lost again."""
+        loaded = _loaded_as(definition, epoch)
+        await self._run_once(definition.sale.sale, loaded, [part], filling="go on", seen=0)
 
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
-        self._loaded.pop(sale, None)
+        self._forget_epoch(sale)
         self._houses.pop(sale, None)
-        self._sequences.pop(sale, None)
-        if self._broken.pop(sale, None) is not None:
-            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(0)
-        self._refused.pop(sale, None)
+        self.recovered(sale)
         self._batchers.drop(sale)
         self._loading.drop(sale)
 
     async def drop(self, sale: str, published: int) -> None:
         """Frees a settled sale's keys, if every change up to its last is published.
 
-        Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE, and NotLoaded where there is nothing.
+        Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE.
         """
+        epoch = await self._epochs.current(SERVICE, sale)
+        # Said before it is done: nobody who finds the store empty may fill it again.
+        marked = epoch and await self._epochs.mark_dropped(SERVICE, sale, epoch)
+        if marked is None:
+            raise Refusal("UNAVAILABLE")
         (result,) = await self._run(sale, [{"op": "drop", "published": published}])
         if result["word"] != "DROPPED":
+            await self._epochs.mark_dropped(SERVICE, sale, marked, dropped=False)
             raise refuse_word(result["word"], result.get("detail"))
+
+    async def is_dropped(self, definition: Definition) -> bool:
+        """Whether the sale's keys were freed, or there never were any."""
+        sale = definition.sale.sale
+        epoch = await self._epochs.current(SERVICE, sale)
+        if epoch is None:
+            return True
+        return epoch.dropped and not await self.holds(definition, epoch, 0)
+
+
+def _not_loaded(sale: str) -> Refusal:
+    return Refusal("SALE_NOT_LOADED", sale=sale)
+
+
+def _define_command(definition: Definition, house: House) -> Command:
+    return {
+        "op": "define",
+        "revision": definition.revision,
+        "def": definition_for_script(definition.sale, house.layouts),
+        "layouts": {
+            section: {"layout": layout.packed, "runs": layout.runs}
+            for section, layout in house.layouts.items()
+        },
+    }
+
+
+def _loaded_as(definition: Definition, epoch: Epoch) -> Loaded:
+    sections = tuple(section.id for section in definition.sale.spec.sections)
+    return Loaded(epoch.number, definition.revision, sections)
 
 
 def _keys(sale: str, sections: Sequence[str]) -> list[str]:

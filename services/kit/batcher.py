@@ -79,7 +79,15 @@ class Batcher(Generic[T, R]):
 
         They share one batch, or a few where they are more than one batch takes.
         """
-        return await self._enqueue(list(items)) if items else []
+        return await self.enqueue(items)
+
+    def enqueue(self, items: Sequence[T]) -> "asyncio.Future[list[R]]":
+        """As `submit_many`, standing in line at once: others may follow before the results are awaited."""
+        if items:
+            return self._enqueue(list(items))
+        nothing: asyncio.Future[list[R]] = asyncio.get_running_loop().create_future()
+        nothing.set_result([])
+        return nothing
 
     def _enqueue(self, items: list[T]) -> "asyncio.Future[list[R]]":
         if self._pending + len(items) > self._max_pending:

@@ -25,6 +25,8 @@ class Epoch:
     """The bucket's revision of this entry."""
     at_ms: int
     """When the entry was written, milliseconds since 1970."""
+    dropped: bool = False
+    """The store was emptied on purpose, or is about to be: whoever finds it empty leaves it so."""
 
 
 class Epochs:
@@ -56,15 +58,23 @@ class Epochs:
         """The same epoch, loaded. None where another replica began a later one in the meantime."""
         return await self._write(service, sale, epoch.number, loaded=True, revision=epoch.revision)
 
-    async def _write(
-        self, service: str, sale: str, number: int, *, loaded: bool, revision: int
+    async def mark_dropped(
+        self, service: str, sale: str, epoch: Epoch, *, dropped: bool = True
     ) -> Epoch | None:
-        value = json.dumps({"epoch": number, "loaded": loaded}).encode()
+        """The same epoch, emptied on purpose; or not, after all. None where another was faster."""
+        return await self._write(
+            service, sale, epoch.number, loaded=epoch.loaded, revision=epoch.revision, dropped=dropped
+        )
+
+    async def _write(
+        self, service: str, sale: str, number: int, *, loaded: bool, revision: int, dropped: bool = False
+    ) -> Epoch | None:
+        value = json.dumps({"epoch": number, "loaded": loaded, "dropped": dropped}).encode()
         try:
             written = await publish_fenced(self._js, _subject(service, sale), value, revision)
         except WrongSequence:
             return None
-        return Epoch(number, loaded, written, int(time.time() * 1000))
+        return Epoch(number, loaded, written, int(time.time() * 1000), dropped)
 
 
 def _subject(service: str, sale: str) -> str:
@@ -73,4 +83,5 @@ def _subject(service: str, sale: str) -> str:
 
 def _epoch(message: RawMsg) -> Epoch:
     value = json.loads(message.data)
-    return Epoch(value["epoch"], value["loaded"], message.seq, message.at_ms)
+    dropped = bool(value.get("dropped"))
+    return Epoch(value["epoch"], value["loaded"], message.seq, message.at_ms, dropped)

@@ -86,6 +86,7 @@ TABLE: Mapping[str, Row] = {
     "HOLD_RELEASED": Row(Code.FAILED_PRECONDITION, "The hold was released before."),
     "HOLD_BOUND": Row(Code.FAILED_PRECONDITION, "The hold belongs to an order already."),
     "UNITS_IN_USE": Row(Code.FAILED_PRECONDITION, "The units are held, sold or promised."),
+    "HOLD_LOST": Row(Code.FAILED_PRECONDITION, "The hold was lost with its store; hold again."),
     "HOLD_LIMIT": Row(Code.RESOURCE_EXHAUSTED, "Taken and given back too often within one turn.", 10.0),
     "SEAT_RESERVED": Row(Code.FAILED_PRECONDITION, "The seats are for wheelchair users and companions."),
     "SEAT_NOT_FOUND": Row(Code.NOT_FOUND, "The section has no such seat."),

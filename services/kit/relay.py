@@ -5,6 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -23,9 +24,13 @@ log = get_logger(__name__)
 
 # On every message: the sequence of the last change in it. Where to go on is read from here alone.
 LAST_SEQUENCE_HEADER = "Catraca-Last-Sequence"
+# The moment, in µs, of the run that made that change, where the outbox keeps it: two copies of a store that
+# went on apart have changes of the same sequence, but not of the same moment.
+STAMP_HEADER = "Catraca-Stamp"
 
 Change = dict[str, Any]
-BuildBatch = Callable[[list[Change]], Message]
+BuildBatch = Callable[[list[Change], int], Message]
+"""The message for consecutive changes that were made under one epoch, 0 where the outbox does not keep it."""
 
 PAGE_ENTRIES = 64
 MAX_BATCH_BYTES = 512 * 1024
@@ -48,11 +53,42 @@ class OutboxBroken(Exception):
         """The first change after it that the outbox has, or the last it ever had where that is before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What one run of the script changed."""
+
+    changes: list[Change]
+    size: int
+    """Bytes of one change, on average."""
+    stamp: int
+    """When the run was, µs; 0 where the outbox does not keep it."""
+    after: int
+    """The stamp of the run before it."""
+    epoch: int
+
+    @classmethod
+    def of(cls, fields: dict[bytes, bytes]) -> "_Entry":
+        packed = fields[b"e"]
+        changes = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
+        stamp, after, epoch = (int(fields.get(name, 0)) for name in (b"s", b"a", b"n"))
+        return cls(changes, len(packed) // len(changes) + 1, stamp, after, epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One change that waits for publication."""
+
+    change: Change
+    entry: _Entry
+
+
 class OutboxRelay:
     """One sale's relay. Every replica runs one; the fence lets only one of them publish at a time.
 
     `build_batch` makes the message for consecutive changes (maps with `sequence`, `at_ms`, `act` …). An
     outbox entry's id is `<sequence of its last change>-0`; its field `e` is the msgpack list of changes.
+    Where it has `s` and `a`, its own stamp and that of the entry before, it is published only after that
+    very entry; `n` is the epoch that its changes were made under.
     """
 
     def __init__(
@@ -81,6 +117,8 @@ class OutboxRelay:
         self._poked = asyncio.Event()
         self._poll_s = SHORTEST_POLL_S
         self._fence = 0
+        # Of the last change that JetStream has; 0 where its message says none.
+        self._stamp = 0
         self._rival = False
         # (when JetStream was seen to have it, sequence), oldest first: what may be trimmed, and when.
         self._acked: deque[tuple[float, int]] = deque()
@@ -129,6 +167,7 @@ class OutboxRelay:
         """Learn from JetStream where to go on."""
         last = await last_message(self._js, self._stream, self._subject, from_leader=True)
         self._fence = last.seq if last else 0
+        self._stamp = int(last.headers.get(STAMP_HEADER, 0)) if last else 0
         await self._advance(int(last.headers[LAST_SEQUENCE_HEADER]) if last else 0)
 
     async def _step(self) -> None:
@@ -151,24 +190,34 @@ class OutboxRelay:
             await self._check_not_behind()
             await self._trim()
 
-    async def _read(self) -> list[tuple[Change, int]]:
-        """The next unpublished changes, each with its share of the entry's bytes."""
+    async def _read(self) -> list[_Waiting]:
+        """The next unpublished changes, as far as they go on from one another."""
         entries: Any = await self._redis.xrange(self._key, min=f"{self.published + 1}-0", count=PAGE_ENTRIES)
-        if not entries:
+        read = [_Entry.of(fields) for _, fields in entries]
+        if read and not self._follows(read[0], self.published, self._stamp):
+            await self._check_gap(read[0].changes[0]["sequence"])
             return []
-        changes: list[tuple[Change, int]] = []
-        for _, fields in entries:
-            packed: bytes = fields[b"e"]
-            listed = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
-            share = len(packed) // len(listed) + 1
-            changes += ((change, share) for change in listed if change["sequence"] > self.published)
-        following = [
-            each for place, each in enumerate(changes, 1) if each[0]["sequence"] == self.published + place
-        ]
-        if not following:
-            await self._check_gap(changes[0][0]["sequence"])
-        # What comes after a hole waits: the next read begins at the hole and judges it.
+        following: list[_Waiting] = []
+        published, stamp = self.published, self._stamp
+        for entry in read:
+            # What comes after a hole waits: the next read begins at the hole and judges it.
+            if not self._follows(entry, published, stamp):
+                break
+            following += (
+                _Waiting(change, entry) for change in entry.changes if change["sequence"] > published
+            )
+            published, stamp = entry.changes[-1]["sequence"], entry.stamp
         return following
+
+    @staticmethod
+    def _follows(entry: _Entry, published: int, stamp: int) -> bool:
+        """Whether the entry goes on after this change, or has it among its own."""
+        first = entry.changes[0]["sequence"]
+        if first > published + 1:
+            return False
+        if not stamp or not entry.stamp:
+            return True
+        return (entry.after if first == published + 1 else entry.stamp) == stamp
 
     async def _check_gap(self, found: int) -> None:
         before = self.published
@@ -190,30 +239,28 @@ class OutboxRelay:
         info: dict[str, bytes] = await self._redis.xinfo_stream(self._key)
         return int(info["last-generated-id"].split(b"-")[0])
 
-    def _batches(self, changes: list[tuple[Change, int]]) -> list[list[Change]]:
-        batches: list[list[Change]] = [[]]
+    def _batches(self, waiting: list[_Waiting]) -> list[list[_Waiting]]:
+        batches: list[list[_Waiting]] = [[]]
         size = 0
-        for change, share in changes:
-            if batches[-1] and size + share > MAX_BATCH_BYTES:
+        for each in waiting:
+            another_epoch = batches[-1] and batches[-1][0].entry.epoch != each.entry.epoch
+            if batches[-1] and (another_epoch or size + each.entry.size > MAX_BATCH_BYTES):
                 batches.append([])
                 size = 0
-            batches[-1].append(change)
-            size += share
+            batches[-1].append(each)
+            size += each.entry.size
         return batches
 
-    async def _publish(self, changes: list[Change]) -> None:
-        message = self._build_batch(changes)
+    async def _publish(self, batch: list[_Waiting]) -> None:
+        changes, entry = [each.change for each in batch], batch[-1].entry
+        message = self._build_batch(changes, entry.epoch)
         last = changes[-1]
-        headers = cloud_headers(
-            type=message.DESCRIPTOR.full_name,
-            source=f"catraca/{self._stream.lower()}",
-            subject=self._sale,
-            id=f"{self._stream.lower()}/{self._sale}/{last['sequence']}",
-            at_ms=last["at_ms"],
+        headers = outbox_headers(
+            self._stream, self._sale, message, last["sequence"], last["at_ms"], entry.stamp
         )
-        headers[LAST_SEQUENCE_HEADER] = str(last["sequence"])
         payload = message.SerializeToString()
         self._fence = await publish_fenced(self._js, self._subject, payload, self._fence, headers)
+        self._stamp = entry.stamp
         self._rival = False
         now_ms = time.time() * 1000
         # One measure for each run of the script: its changes have one time.
@@ -244,3 +291,20 @@ class OutboxRelay:
             settled = self._acked.popleft()[1]
         if settled:
             await self._redis.xtrim(self._key, minid=f"{settled + 1}-0", approximate=False)
+
+
+def outbox_headers(
+    stream: str, sale: str, message: Message, sequence: int, at_ms: int, stamp: int
+) -> dict[str, str]:
+    """The headers of a message of a sale's changes, by the sequence and time of its last one."""
+    headers = cloud_headers(
+        type=message.DESCRIPTOR.full_name,
+        source=f"catraca/{stream.lower()}",
+        subject=sale,
+        id=f"{stream.lower()}/{sale}/{sequence}",
+        at_ms=at_ms,
+    )
+    headers[LAST_SEQUENCE_HEADER] = str(sequence)
+    if stamp:
+        headers[STAMP_HEADER] = str(stamp)
+    return headers

@@ -99,8 +99,20 @@ REDIS: Mapping[str, Keys] = {
     "inventory": Keys(
         "i:*",
         scripted=(
-            *("get", "getrange", "hget", "hgetall", "hmget", "hset", "lrange", "ltrim", "rpush", "set"),
-            *("setrange", "time", "unlink", "xadd", "zadd", "zrange", "zrangebyscore", "zrem"),
+            *(
+                "get",
+                "getrange",
+                "hget",
+                "hgetall",
+                "hmget",
+                "hscan",
+                "hset",
+                "lrange",
+                "lrem",
+                "ltrim",
+                "rpush",
+            ),
+            *("set", "setrange", "time", "unlink", "xadd", "zadd", "zrange", "zrangebyscore", "zrem"),
         ),
         direct=("evalsha", "eval", *_RELAY),
     ),
@@ -115,7 +127,7 @@ NATS: Mapping[str, Subjects] = {
         follows=("KV_sales", "INVENTORY"),
     ),
     "inventory": Subjects(
-        publishes=("catraca.inventory.*.units", "$KV.epochs.inventory.*"),
+        publishes=("catraca.inventory.*.units", "catraca.lost.>", "$KV.epochs.inventory.*"),
         reads=("INVENTORY", "KV_sales", "KV_epochs", "OBJ_plans"),
         follows=("KV_sales",),
     ),
@@ -125,7 +137,7 @@ NATS: Mapping[str, Subjects] = {
         follows=("KV_sales",),
         works={"INTAKE": "checkout-intake"},
     ),
-    "notifier": Subjects(reads=("CHECKOUT", "KV_sales"), follows=("CHECKOUT", "KV_sales")),
+    "notifier": Subjects(reads=("CHECKOUT", "LOST", "KV_sales"), follows=("CHECKOUT", "LOST", "KV_sales")),
     # For `catraca audit`, which re-makes the draw from its seed, and for the view of `catraca demo`.
     AUDITOR: Subjects(
         hears=("catraca.>",),

@@ -59,7 +59,9 @@ class CommonSettings:
     )
     redis_url: str | None = setting(
         None,
-        "redis://user:password@host:port of the service's store, or rediss:// for TLS, where it has one.",
+        "redis://user:password@host:port of the service's store, where it has one; rediss:// for TLS. "
+        "redis+sentinel://user:password@host:port,…/service asks Sentinels who the master is, "
+        "redis+cluster://user:password@host:port,… finds a cluster by any of its nodes.",
         secret=True,
     )
     tls_cert_file: Path | None = setting(

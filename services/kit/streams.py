@@ -81,6 +81,7 @@ STREAMS = (
     Stream("QUEUE", "catraca.queue.*.line", "Changes of the line, per sale", compressed=True),
     Stream("INTAKE", "catraca.intake.>", "Orders as they were asked for: one message per idempotency key"),
     Stream("CHECKOUT", "catraca.checkout.*.order.>", "Orders, one message per state"),
+    Stream("LOST", "catraca.lost.>", "Holds that went with their store, one message each, for their buyers"),
     Stream("DEAD", "catraca.dead.>", "Messages that could not be worked through, for a person"),
     Stream("KV_sales", "$KV.sales.>", "Definitions of sales", bucket=True, history=64),
     Stream("KV_epochs", "$KV.epochs.>", "Epochs of the sales' stores", bucket=True, history=64),

@@ -169,7 +169,7 @@ def _show(context: ssl.SSLContext, settings: CallerSettings) -> None:
 
 def to_redis(settings: CommonSettings) -> ssl.SSLContext | None:
     """What Redis is connected with; None for a URL without TLS. Raises SettingError."""
-    asked = (settings.redis_url or "").startswith("rediss://")
+    asked = (settings.redis_url or "").startswith(("rediss://", "rediss+"))
     return _if_asked(settings, asked, "redis", "redis_url", "a URL of rediss://")
 
 

@@ -11,7 +11,7 @@ from services.kit.streams import connect_nats, prepare
 from services.kit.tasks import stop
 from services.notifier.config import Settings
 from services.notifier.rpc import NotifierServicer
-from services.notifier.store import LiveNews, Snapshots
+from services.notifier.store import LiveNews, LostHolds, Snapshots
 from services.notifier.streams import Streams
 from services.notifier.workers.live import follow
 from services.notifier.workers.snapshots import SnapshotReader
@@ -32,14 +32,21 @@ async def main(settings: Settings) -> None:
         max_pending=settings.max_pending_per_stream,
         max_orders=settings.max_orders_per_stream,
     )
-    async with LiveNews(nc, streams.forget_position) as news:
+    async with (
+        LiveNews(nc, streams.forget_position) as news,
+        LostHolds(nc, streams.forget_position) as lost,
+    ):
         reader = SnapshotReader(
             Snapshots(nc), news, buyers_per_read=settings.buyers_per_read, retry_s=settings.read_retry_s
         )
         servicer = NotifierServicer(settings, streams, reader, definitions.find)
         service = (notifier_pb2_grpc.add_NotifierServiceServicer_to_server, servicer, SERVICE)
         async with asyncio.TaskGroup() as tasks:
-            workers = [tasks.create_task(follow(news, streams)), tasks.create_task(reader.run())]
+            workers = [
+                tasks.create_task(follow(news, streams)),
+                tasks.create_task(follow(lost, streams)),
+                tasks.create_task(reader.run()),
+            ]
             await server.serve(NAME, settings, [service], on_drain=streams.drain)
             await stop(*workers)
     await definitions.close()

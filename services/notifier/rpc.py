@@ -19,7 +19,7 @@ from services.kit.per_buyer import StreamsPerBuyer
 from services.kit.tasks import stop
 from services.notifier import metrics
 from services.notifier.config import Settings
-from services.notifier.rules import Batch, buyer_key
+from services.notifier.rules import LOST_MARK, Batch, buyer_key
 from services.notifier.streams import OpenStream, Streams, too_many
 from services.notifier.workers.snapshots import SnapshotReader
 
@@ -131,6 +131,8 @@ def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:
     if batch is None:
         return notifier_pb2.SubscribeResponse(heartbeat=True)
     response = notifier_pb2.SubscribeResponse(caught_up=batch.caught_up > 0)
+    for lost in _lost(batch, {}):
+        response.lost.CopyFrom(lost)
     for update in _updates(batch, {}):
         response.update.CopyFrom(update)
     return response
@@ -139,12 +141,38 @@ def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:
 def _many_buyers(batch: Batch | None, subjects: dict[str, str]) -> notifier_pb2.SubscribeManyResponse:
     if batch is None:
         return notifier_pb2.SubscribeManyResponse(heartbeat=True)
-    return notifier_pb2.SubscribeManyResponse(updates=_updates(batch, subjects), caught_up=batch.caught_up)
+    return notifier_pb2.SubscribeManyResponse(
+        updates=_updates(batch, subjects), lost=_lost(batch, subjects), caught_up=batch.caught_up
+    )
+
+
+def _lost(batch: Batch, subjects: dict[str, str]) -> list[notifier_pb2.HoldLost]:
+    lost = []
+    for state in batch.states:
+        if not state.order_id.startswith(LOST_MARK):
+            continue
+        try:
+            hold = events_pb2.HoldLost.FromString(state.payload)
+        except DecodeError:
+            log.error("lost_hold_unreadable", hold=state.order_id)
+            continue
+        lost.append(
+            notifier_pb2.HoldLost(
+                hold_id=hold.hold_id,
+                units=hold.units,
+                restored=hold.restored,
+                subject=subjects.get(state.key, ""),
+                at_ms=hold.at_ms,
+            )
+        )
+    return lost
 
 
 def _updates(batch: Batch, subjects: dict[str, str]) -> list[notifier_pb2.OrderUpdate]:
     updates = []
     for state in batch.states:
+        if state.order_id.startswith(LOST_MARK):
+            continue
         try:
             changed = events_pb2.OrderChanged.FromString(state.payload)
         except DecodeError:

@@ -14,10 +14,18 @@ from typing import NamedTuple
 
 SUBJECT_PREFIX = "catraca.checkout"
 SUBJECT_TOKENS = 6
+LOST_PREFIX = "catraca.lost"
+LOST_TOKENS = 5
+# What a lost hold is called among orders: no order's id has a space.
+LOST_MARK = "hold "
 
 
 class State(NamedTuple):
-    """One state of one order, as JetStream keeps it. `payload` is a serialized events.v1.OrderChanged."""
+    """One state of one order, as JetStream keeps it. `payload` is a serialized events.v1.OrderChanged.
+
+    A lost hold is told in the same way, as one state of what is called by LOST_MARK and the hold's id; its
+    payload is an events.v1.HoldLost.
+    """
 
     key: str
     order_id: str
@@ -47,6 +55,20 @@ def subject_of(key: str) -> str:
     """The subjects of all orders of the buyer with this key."""
     sale, buyer = key.split(".")
     return f"{SUBJECT_PREFIX}.{sale}.order.{buyer}.*"
+
+
+def lost_subject_of(key: str) -> str:
+    """The subjects of all lost holds of the buyer with this key."""
+    sale, buyer = key.split(".")
+    return f"{LOST_PREFIX}.{sale}.{buyer}.*"
+
+
+def key_and_hold(subject: str) -> tuple[str, str] | None:
+    """Whose and which lost hold a message's subject names; None for a subject of another shape."""
+    tokens = subject.split(".")
+    if len(tokens) != LOST_TOKENS:
+        return None
+    return buyer_key(tokens[2], tokens[3]), LOST_MARK + tokens[4]
 
 
 def key_and_order(subject: str) -> tuple[str, str] | None:

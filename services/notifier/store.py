@@ -11,11 +11,13 @@ from services.kit.logs import get_logger
 from services.kit.streams import Follower, RawMsg, last_message, last_per_subject
 from services.kit.tracing import HEADER
 from services.notifier import metrics
-from services.notifier.rules import State, key_and_order, subject_of
+from services.notifier.rules import State, key_and_hold, key_and_order, lost_subject_of, subject_of
 
 STREAM = "CHECKOUT"
 ALL_ORDERS = "catraca.checkout.*.order.>"
 VERSION_HEADER = "Catraca-Version"
+LOST_STREAM = "LOST"
+ALL_LOST = "catraca.lost.>"
 
 log = get_logger(__name__)
 
@@ -78,6 +80,25 @@ class LiveNews:
         self._on_start()
 
 
+class LostHolds:
+    """Every hold that goes with its store, from the moment the server confirmed the consumer."""
+
+    def __init__(self, nc: Client, on_start: Callable[[], None]) -> None:
+        """`on_start` as of LiveNews."""
+        self._follower = Follower(nc.jetstream(), LOST_STREAM, [ALL_LOST], on_created=on_start)
+
+    async def __aenter__(self) -> Self:
+        await self._follower.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._follower.close()
+
+    async def next_states(self) -> list[State]:
+        """The next lost holds."""
+        return _lost(await self._follower.next_batch())
+
+
 class Snapshots:
     """Reads the last state of every order of some buyers."""
 
@@ -90,9 +111,15 @@ class Snapshots:
             messages = await last_per_subject(
                 self._nc, STREAM, [subject_of(key) for key in keys], witness=witness
             )
+            lost = await last_per_subject(self._nc, LOST_STREAM, [lost_subject_of(key) for key in keys])
         except (NatsError, TimeoutError) as problem:
             raise Unavailable(str(problem) or type(problem).__name__) from problem
-        return _states(messages)
+        return _states(messages) + _lost(lost)
+
+
+def _lost(messages: list[RawMsg]) -> list[State]:
+    named = ((key_and_hold(message.subject), message) for message in messages)
+    return [State(*address, 0, message.data) for address, message in named if address is not None]
 
 
 def _states(messages: list[RawMsg]) -> list[State]:

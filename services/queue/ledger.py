@@ -154,6 +154,9 @@ async def _answered(call: Awaitable[A]) -> A:
 def turn_of(result: inventory_pb2.Result) -> Turn:
     """A LOOK's result as a turn."""
     state = _TURN_STATES.get(result.word)
+    if result.detail.get("again"):
+        # The line has called it, the ledger lost that with its store: the leader is about to call it again.
+        raise Refusal("SALE_NOT_LOADED")
     if state is None:
         raise Refusal("UNAVAILABLE")
     promise = result.promise

@@ -39,8 +39,8 @@ PLAIN = {
 }
 # Each has as many values as the code or the contract has, but for `sale`, which metrics.bounded bounds.
 LABELS = {
-    "batcher", "boundary", "call", "command", "durable", "method", "outcome", "phase", "provider", "reason",
-    "sale", "script", "service", "state", "step", "store", "stream", "word",
+    "act", "batcher", "boundary", "call", "command", "durable", "method", "outcome", "phase", "provider",
+    "reason", "sale", "script", "service", "state", "step", "store", "stream", "word",
 }  # fmt: skip
 
 

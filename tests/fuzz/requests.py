@@ -85,6 +85,8 @@ def commands(s: Scene) -> list[inventory.Command]:
     )
     callee = inventory.Callee(place=0, buyer=s.names["@alice.id"], want=1)
     until_ms = int((s.now + DAY_S) * 1000)
+    # Of a section that is not there: who asks so changes nothing.
+    paid = inventory.HeldUnit(section="cellar", unit=1, ticket_type="full", price=100)
     return [
         inventory.Command(call=inventory.CallCommand(to=1, callees=[callee])),
         inventory.Command(
@@ -95,6 +97,7 @@ def commands(s: Scene) -> list[inventory.Command]:
         inventory.Command(release=inventory.ReleaseCommand(**mine)),
         inventory.Command(commit=inventory.CommitCommand(**bound)),
         returned,
+        inventory.Command(reacquire=inventory.ReacquireCommand(**bound, units=[paid])),
         inventory.Command(lapse=inventory.LapseCommand(buyer=s.names["@alice.id"])),
         inventory.Command(block=inventory.BlockCommand(block_id="a-ledgers-block", items=[blocked()])),
         inventory.Command(unblock=inventory.UnblockCommand(block_id="a-ledgers-block")),
@@ -126,6 +129,7 @@ RIGHT: Mapping[str, Right] = {
     "SettlementService.CountOrders": Right(
         ORGANISER, lambda s: checkout.CountOrdersRequest(sale=FREE), frozenset({"service", "organiser"})
     ),
+    "SettlementService.ReadOrders": _services(lambda s: checkout.ReadOrdersRequest(sale=FREE)),
     "InventoryService.Hold": _buyers(_hold),
     "InventoryService.Release": _buyers(lambda s: inventory.ReleaseRequest(sale=FREE, hold_id="alice-held")),
     "InventoryService.GetHold": _buyers(lambda s: inventory.GetHoldRequest(sale=FREE, hold_id="alice-held")),

@@ -100,8 +100,6 @@ def between(low: int, high: int) -> Kind:
     return undefined(low - 1, high + 1, -1, LOWEST, HIGHEST)
 
 
-COMMANDS_NOT_SERVED = frozenset({"reacquire"})
-"""They are refused whatever is in them."""
 TEXT_200 = undefined("a" * 201, HUGE)
 
 # By message and field; a method's own row, where it differs, by method and path.
@@ -155,6 +153,12 @@ ROWS: Mapping[str, Kind] = {
     "Command.reacquire": invalid({}),
     "Command.block": invalid({}),
     "Command.unblock": invalid({}),
+    "ReacquireCommand.units": many(0, 1001),
+    "HeldUnit.section": LABEL,
+    "HeldUnit.unit": invalid(-1, LOW),
+    "HeldUnit.ticket_type": LABEL,
+    "HeldUnit.price": NUMBER,
+    "HeldUnit.seat": ANY,
     "CallCommand.from": NUMBER,
     "CallCommand.to": NUMBER,
     "CallCommand.callees": many(1, 1001),
@@ -301,8 +305,6 @@ def kind_of(method: Method, path: FieldPath) -> Kind | None:
     row = OWN_ROWS.get(f"{method.name} {written(path)}") or ROWS.get(
         f"{field.containing_type.name}.{field.name}"
     )
-    if not COMMANDS_NOT_SERVED.isdisjoint(each.name for each in path):
-        return Kind("METHOD_UNKNOWN", row.values) if row is not None else None
     return LABEL if row is None and written(path) == "sale" else row
 
 

@@ -7,6 +7,7 @@ Who calls whom within the release, the one list that all NetworkPolicies are mad
 {{- $flows := list
   (dict "from" "queue" "to" "inventory" "port" 50051)
   (dict "from" "queue" "to" "checkout" "port" 50051)
+  (dict "from" "inventory" "to" "checkout" "port" 50051)
   (dict "from" "checkout" "to" "inventory" "port" 50051)
   (dict "from" "operator" "to" "queue" "port" 50051)
   (dict "from" "operator" "to" "checkout" "port" 50051) -}}

@@ -21,11 +21,22 @@ order by accepted_at_ms desc, order_id desc limit $5;
 select o.buyer from buyers.buyers b join orders.orders o using (buyer)
 where b.namespace = $2 and b.subject = $3 and o.sale = $1 limit 1;
 
+-- name: units_of_sale
+-- What every order of a sale has to do with its units, with those that live tickets claim.
+select
+    o.order_id, o.buyer, o.state, o.reason, o.hold_id, o.items, o.units, o.place, o.amount, o.accepted_at_ms,
+    o.pin_until_ms, o.owes_units,
+    (
+        select json_agg(json_build_object('section', t.section, 'unit', t.unit)) from orders.tickets t
+        where t.order_id = o.order_id and t.state = 'LIVE'
+    ) as tickets
+from orders.orders o where o.sale = $1;
+
 -- name: count_orders
 -- How many orders a sale has by state, and how many of them still owe something to the ledger or the provider.
 select
     o.state, count(*) as orders,
-    count(*) filter (where o.owes_units or p.state in ('VOIDING', 'REFUNDING')) as unsettled
+    count(*) filter (where o.owes_units or p.state in ('AUTHORIZED', 'VOIDING', 'REFUNDING')) as unsettled
 from orders.orders o left join payments.payments p using (order_id)
 where o.sale = $1 group by o.state;
 

@@ -229,15 +229,21 @@ class IntakeWorker:
             return await self._write([self._rejected(order, refusal.word) for order in orders])
         refused: list[tuple[Order, str]] = []
         held: list[tuple[Order, Result]] = []
+        waiting = set()
         for order, claim, hold in zip(orders, results[::2], results[1::2], strict=True):
-            if claim.word != "CLAIMED":
+            if claim.word == "NOT_CALLED_YET" and not _is_late(order, definition):
+                # Its call was lost with the ledger's store, and is made again.
+                waiting.add(order.order_id)
+            elif claim.word == "NOT_CALLED_YET":
+                refused.append((order, "QUEUE_TIMEOUT"))
+            elif claim.word != "CLAIMED":
                 refused.append((order, claim.word))
             elif hold.word != "HELD":
                 refused.append((order, hold.word))
             else:
                 held.append((order, hold))
         changes = [self._rejected(order, word) for order, word in refused]
-        return await self._write([*changes, *await self._pin(definition, held)])
+        return waiting | await self._write([*changes, *await self._pin(definition, held)])
 
     async def _pin(self, definition: Definition, held: Sequence[tuple[Order, Result]]) -> list[Change]:
         """PIN what is held until its payment is over, and only then let it be HELD."""
@@ -305,6 +311,12 @@ def _arrival(delivery: Delivery) -> Arrival | None:
     if delivery.message.subject != rules.intake_subject(asked.sale, asked.buyer, asked.order_id):
         return None
     return Arrival(delivery.message.seq, asked, delivery.message.headers.get(tracing.HEADER, ""))
+
+
+def _is_late(order: Order, definition: Definition) -> bool:
+    """Whether the order's time in the queue is over."""
+    longest_ms = definition.sale.spec.orders.queue_max.ToMilliseconds()
+    return bool(now_ms() - order.accepted_at_ms >= longest_ms)
 
 
 def _pinned(steps: Steps, definition: Definition, order: Order, hold: Result) -> Order:

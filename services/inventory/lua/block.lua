@@ -42,16 +42,8 @@ local function refusal_of(items)
   end
 end
 
-local function asked_for(items)
-  local asked = ''
-  for _, item in ipairs(items) do
-    asked = asked .. item.section .. ' ' .. item.quantity .. ' ' .. table.concat(item.units or {}, '+') .. ','
-  end
-  return asked
-end
-
 transitions.block = function(cmd)
-  local known, asked = view.block(cmd.block_id), asked_for(cmd.items)
+  local known, asked = view.block(cmd.block_id), rights.asked(cmd.items)
   if known then
     if known.asked ~= asked then
       return refuse('IDEMPOTENCY_KEY_REUSED')

@@ -2,10 +2,10 @@
 --   where turn and window are judged for an order. The first answer, refusals too, is stored and repeated.
 -- KEYS: none
 -- ARGV: order_id, buyer, items, hold_id, place
--- Returns: CLAIMED, WRONG_PHASE, REHEARSAL, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
---   HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT,
+-- Returns: CLAIMED, WRONG_PHASE, REHEARSAL, NOT_CALLED_YET, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED,
+--   LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT,
 --   SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
---   HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
+--   HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
 local function answer(claim)
   if claim.word ~= 'CLAIMED' then
     return refuse(claim.word, claim.detail)
@@ -53,6 +53,10 @@ transitions.claim = function(cmd)
     hold, refusal = to_bind(cmd)
   elseif not refusal then
     lines, quantity, promise, refusal = rights.to_take(cmd.buyer, cmd.place, cmd.items)
+  end
+  if refusal and refusal.word == 'NOT_CALLED_YET' then
+    -- No answer to keep: it will be another one in a moment.
+    return refusal
   end
   -- After this point nothing can fail.
   local claim

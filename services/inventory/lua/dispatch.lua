@@ -2,8 +2,9 @@
 --
 -- ARGV[1] is the envelope: `epoch`, `sections` (ids in the order of their keys: for each section its map of
 -- units, its list of returned ones, and where it is seated its layout and the summary of its free runs), `budget` (what one run may cost, about 10 µs each),
--- `refused_orders` (how many of one buyer's are kept within the time of a hold), and `create` where the sale may be
--- made from nothing. ARGV[2] is the list of commands, each with its `op`.
+-- `refused_orders` (how many of one buyer's are kept within the time of a hold), `seen` (the last change that the
+-- caller knows of), `create` where the sale may be made from nothing, and `filling` of whoever fills the store again
+-- under a new epoch: `begin` empties it, `go on` fills it, and nobody else is answered until it is full. ARGV[2] is the list of commands, each with its `op`.
 --
 -- Answers one result per command, in order. They may be fewer than the commands: the run stops where its
 -- budget is spent, or where more is due than one run can end, for nothing is judged before all that is due
@@ -44,7 +45,8 @@ if view.def then
 end
 
 local results = {}
-if expiry.end_what_is_due(envelope.budget) then
+-- What is filled in again may be due already: the first run after it ends that.
+if envelope.filling or expiry.end_what_is_due(envelope.budget) then
   view.prefetch(commands)
   for _, cmd in ipairs(commands) do
     if changes.cost + #results >= envelope.budget then

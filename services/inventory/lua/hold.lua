@@ -2,12 +2,14 @@
 --   line, or from the claim of an order.
 -- KEYS: none
 -- ARGV: hold_id, buyer, items, order_id, place
--- Returns: HELD, QUEUE_TIMEOUT, WRONG_PHASE, REHEARSAL, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED,
---   LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT,
---   SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
+-- Returns: HELD, QUEUE_TIMEOUT, WRONG_PHASE, REHEARSAL, NOT_CALLED_YET, TURN_EXPIRED, ADMISSION_REQUIRED,
+--   ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED,
+--   NOT_ADJACENT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED,
+--   HOLD_BOUND, IDEMPOTENCY_KEY_REUSED
+-- What a hold that was filled in again was asked for is not known; its id is the buyer's own all the same.
 local function answer_again(cmd, hold)
   local is_same = cmd.order_id and hold.order_id == cmd.order_id
-    or not cmd.order_id and hold.asked == rights.asked(cmd.items)
+    or not cmd.order_id and (hold.asked == '' or hold.asked == rights.asked(cmd.items))
   if not is_same then
     return refuse('IDEMPOTENCY_KEY_REUSED')
   end

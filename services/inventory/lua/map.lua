@@ -1,9 +1,10 @@
 -- Purpose: Reads every section's counts and the states of every seat at one moment, if anything changed since.
 -- KEYS: none
--- ARGV: since
+-- ARGV: since, epoch
 -- Returns: MAP, UNCHANGED
 transitions.map = function(cmd)
-  if cmd.since == view.meta.sequence then
+  -- A store that was filled again may have come to the same sequence another way.
+  if cmd.since == view.meta.sequence and cmd.epoch == view.meta.epoch then
     return { word = 'UNCHANGED' }
   end
   local states = {}
@@ -12,5 +13,5 @@ transitions.map = function(cmd)
       states[section.id] = maps.text(section.id, section.capacity)
     end
   end
-  return { word = 'MAP', sections = account.sections(), states = states }
+  return { word = 'MAP', epoch = view.meta.epoch, sections = account.sections(), states = states }
 end

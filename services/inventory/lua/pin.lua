@@ -2,7 +2,7 @@
 --   units gone, so no payment is opened before it.
 -- KEYS: none
 -- ARGV: hold_id, buyer, order_id, until_ms
--- Returns: PINNED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND
+-- Returns: PINNED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND
 transitions.pin = function(cmd)
   local hold, refusal = holds.of_order(cmd.buyer, cmd.hold_id, cmd.order_id)
   if not hold then

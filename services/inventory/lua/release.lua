@@ -2,7 +2,7 @@
 --   order has is released by that order only.
 -- KEYS: none
 -- ARGV: hold_id, buyer, order_id
--- Returns: RELEASED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_BOUND
+-- Returns: RELEASED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_BOUND
 local function release_claim(cmd)
   local claim = cmd.order_id and view.claim(cmd.order_id)
   if not claim or claim.buyer ~= cmd.buyer or claim.word ~= 'CLAIMED' then
@@ -30,7 +30,7 @@ transitions.release = function(cmd)
   if hold.state == 'RELEASED' then
     return { word = 'RELEASED', hold = holds.shown(hold) }
   end
-  if hold.state == 'EXPIRED' then
+  if hold.state == 'EXPIRED' or hold.state == 'LOST' then
     return holds.ended(hold)
   end
   if hold.state ~= 'HELD' or hold.order_id ~= cmd.order_id then

@@ -1,6 +1,6 @@
 -- Purpose: SOLD → FREE, all of a hold's units or those named, once. They go to the next in line.
 -- KEYS: none
--- ARGV: hold_id, buyer, order_id, units
+-- ARGV: hold_id, buyer, order_id, units, repair
 -- Returns: RETURNED, HOLD_NOT_FOUND, HOLD_BOUND
 local function has_all(hold, named)
   local own = {}
@@ -61,6 +61,7 @@ transitions['return'] = function(cmd)
   end
   hold.state = staying == 0 and 'RETURNED' or 'SOLD'
   view.save_hold(hold)
-  changes.add('RETURNED', { buyer = hold.buyer, order_id = hold.order_id, hold_id = hold.hold_id, units = back })
+  changes.add('RETURNED', { buyer = hold.buyer, order_id = hold.order_id, hold_id = hold.hold_id, units = back,
+                            repair = cmd.repair })
   return { word = 'RETURNED', hold = holds.shown(hold) }
 end

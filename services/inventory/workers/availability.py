@@ -17,8 +17,8 @@ log = get_logger(__name__)
 ENDS = frozenset({"SALE_NOT_FOUND", "SALE_ARCHIVED"})
 BACKOFF_S = 1.0
 
-Read = Callable[[str, int], Awaitable[dict[str, Any]]]
-"""The MAP of a sale if anything changed since a sequence."""
+Read = Callable[[str, SeatMap | None], Awaitable[dict[str, Any]]]
+"""The MAP of a sale if it is not as it was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class News:
     """What a watcher is told: where it stood and where it stands; equal where nothing changed for a while."""
 
     before: SeatMap | None
-    """Nothing at first, and where the sale's sequence went back: then all is told."""
+    """Nothing at first, and where the store was lost and filled again: then all is told."""
     now: SeatMap
 
 
@@ -53,7 +53,7 @@ class _Hub:
         while self.problem is None:
             wait_s = self._every_s
             try:
-                result = await self._read(self._sale, self.map.sequence if self.map else -1)
+                result = await self._read(self._sale, self.map)
             except Exception as error:
                 refusal = refusal_for(error)
                 if refusal is not None and (refusal.word in ENDS or self.map is None):
@@ -101,8 +101,8 @@ class Availability:
                     raise Refusal("UNAVAILABLE")
                 now = hub.map
                 if now is not None and now is not seen:
-                    went_back = seen is not None and now.sequence < seen.sequence
-                    yield News(None if went_back else seen, now)
+                    goes_on = seen is not None and now.epoch == seen.epoch
+                    yield News(seen if goes_on else None, now)
                     seen = now
                 elif not await _happens(changed, self._heartbeat_s) and seen is not None:
                     yield News(seen, seen)

@@ -86,8 +86,10 @@ class Relays:
             try:
                 await self._relays[sale].run()
             except OutboxBroken as broken:
-                self._store.set_broken(sale, broken.published, broken.found)
-                return
+                log.error("outbox_broken", sale=sale, published=broken.published, found=broken.found)
+                self._store.lost(sale)
+                # Once the store is filled again it goes on after what is published then.
+                await asyncio.sleep(RESTART_S)
             except Exception:
                 log.exception("relay_failed", sale=sale)
                 await asyncio.sleep(RESTART_S)

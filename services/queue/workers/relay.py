@@ -21,7 +21,7 @@ log = get_logger("relay")
 def line_relay(store: LineStore, js: JetStreamContext, sale: str, epoch: Callable[[], int]) -> OutboxRelay:
     """The relay of one sale's line. `epoch` gives the epoch that the changes are made under."""
 
-    def batch(changes: list[Change]) -> events_pb2.QueueBatch:
+    def batch(changes: list[Change], _: int) -> events_pb2.QueueBatch:
         message = events_pb2.QueueBatch(sale=sale, epoch=epoch())
         for change in changes:
             fill_change(message.changes.add(), change)

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from catraca.checkout.v1.checkout_pb2 import OrderUnits
 from nats.aio.client import Client
 
 from local.private import signing_keys, symmetric_keys, write_private
@@ -87,6 +88,14 @@ async def migrated(postgres_url: str) -> str:
     return postgres_url
 
 
+class NoOrders:
+    """What inventory reads where it lost a sale, which it does not here."""
+
+    async def read(self, sale: str) -> dict[str, OrderUnits]:
+        """Nothing."""
+        return {}
+
+
 ShopOf = Callable[..., Awaitable[Shop]]
 
 
@@ -113,9 +122,10 @@ async def inventory(redis_server: Redis, nats: Client, tmp_path: Path) -> AsyncI
         buyer_hash_key_file=tmp_path,
         service_token_file=tmp_path,
         admission_key_file=symmetric_keys(tmp_path / "admission.json"),
+        checkout_target="",
     )
     client = connect(redis_server.url)
-    parts = Inventory(settings, client, nats.jetstream())
+    parts = Inventory(settings, client, nats.jetstream(), NoOrders())
     await parts.definitions.start()
     yield parts
     await parts.definitions.close()

@@ -176,6 +176,23 @@ class MemoryLedger:
             self._free(hold, "RELEASED")
         return pb.Result(word="HOLD_EXPIRED" if hold.state == "EXPIRED" else "RELEASED")
 
+    def _reacquire(self, command: pb.ReacquireCommand) -> pb.Result:
+        hold = self.holds.get((command.buyer, command.hold_id))
+        if hold is None or hold.state != "SOLD":
+            if any(unit.unit in self.taken.get(unit.section, ()) for unit in command.units):
+                return pb.Result(word="SECTION_SOLD_OUT")
+            for unit in command.units:
+                self.taken.setdefault(unit.section, set()).add(unit.unit)
+            hold = _Hold(command.buyer, command.order_id, list(command.units), self.now_ms, "SOLD")
+            self.holds[command.buyer, command.hold_id] = hold
+        return pb.Result(word="REACQUIRED", hold=hold.shown(command.hold_id))
+
+    def sell_out(self) -> None:
+        """Somebody else takes all that is free now."""
+        self._expire()
+        for section in self.sale.spec.sections:
+            self.taken[section.id] = set(range(section.capacity))
+
     def _return(self, command: pb.ReturnCommand) -> pb.Result:
         hold = self.holds.get((command.buyer, command.hold_id))
         if hold is None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from services.checkout.messages import state_value
 from services.checkout.records import Change
 from services.checkout.saga import now_ms
 from services.checkout.states import OrderState, PaymentState
@@ -28,12 +29,32 @@ async def test_a_card_that_is_decided_within_the_grace_still_counts(
         assert confirmed.updated_at_ms > confirmed.pay_until_ms
 
 
+async def test_money_that_comes_late_still_buys_what_is_free(
+    shop_of: ShopOf, sandbox_that: SandboxThat
+) -> None:
+    shop = await shop_of(sandbox=sandbox_that(delay_s=4), window_s=2, grace_s=0.3)
+    async with shop.open() as shop:
+        order = await shop.place(quantity=2)
+        await shop.pay(await shop.until(order, AWAITING))
+        expired = await shop.until(order, EXPIRED)
+
+        confirmed = await shop.until(order, CONFIRMED)
+
+        assert (confirmed.reason, confirmed.version) == ("", expired.version + 2)
+        assert (await shop.session_of(order))["captured"] == confirmed.amount
+        assert len(await shop.tickets()) == 2
+        told = [each.order.state for each in await shop.until_published(order)]
+        assert told[-3:] == [state_value(state) for state in (EXPIRED, OrderState.CAPTURING, CONFIRMED)]
+
+
 async def test_money_that_comes_after_the_end_is_voided(shop_of: ShopOf, sandbox_that: SandboxThat) -> None:
     shop = await shop_of(sandbox=sandbox_that(delay_s=2.5), window_s=1, grace_s=0.3)
     async with shop.open() as shop:
         order = await shop.place()
         await shop.pay(await shop.until(order, AWAITING))
         expired = await shop.until(order, EXPIRED)
+        await shop.until_rest(order)
+        shop.ledger.sell_out()
 
         while (session := await shop.session_of(order))["state"] != "voided":
             await asyncio.sleep(0.05)
@@ -61,6 +82,7 @@ async def test_units_that_are_gone_are_not_charged(shop_of: ShopOf) -> None:
         waiting = await shop.until(order, AWAITING)
         # The ledger's clock is past the pin: whatever the reason, COMMIT answers HOLD_EXPIRED.
         shop.ledger.skew_ms = 200_000
+        shop.ledger.sell_out()
         await shop.pay(waiting)
 
         ended = await shop.until_rest(order)

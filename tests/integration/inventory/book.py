@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
 from redis.asyncio import Redis
 
+from services.inventory.house import House
 from services.inventory.store import KEYS, LUA, SECTION_KEYS, key_of
 from services.kit.lua import Script
 from services.kit.plans.layout import layouts
@@ -106,33 +108,57 @@ class Book:
 
     async def define(self, content: dict[str, Any], *, create: bool = False) -> Result:
         """A further revision; its moments are relative to the sale's start."""
-        moments = ("lobby_opens_ms", "opens_ms", "closes_ms", "release_ms")
-        absolute = content | {name: self.start + content[name] for name in moments if name in content}
-        laid = {each["id"]: each["layout"] for each in content["sections"] if "layout" in each}
-        absolute["sections"] = [_for_script(each) for each in content["sections"]]
-        told = {id: {"layout": each.packed, "runs": each.runs} for id, each in laid.items()}
+        command = self._define(content, self.revision + 1)
         before, self.content = self.content, content
         self.named += [each["id"] for each in content["sections"] if each["id"] not in self.named]
-        (result,) = await self.some(
-            [{"op": "define", "revision": self.revision + 1, "def": absolute, "layouts": told}], create=create
-        )
+        (result,) = await self.some([command], create=create)
         if result["word"] == "DEFINED":
             self.revision += 1
         else:
             self.content = before
         return result
 
+    def _define(self, content: dict[str, Any], revision: int) -> dict[str, Any]:
+        moments = ("lobby_opens_ms", "opens_ms", "closes_ms", "release_ms")
+        absolute = content | {name: self.start + content[name] for name in moments if name in content}
+        absolute["sections"] = [_for_script(each) for each in content["sections"]]
+        told = {
+            id: {"layout": each.packed, "runs": each.runs}
+            for id, each in self.house_of(content).layouts.items()
+        }
+        return {"op": "define", "revision": revision, "def": absolute, "layouts": told}
+
+    @staticmethod
+    def house_of(content: dict[str, Any]) -> House:
+        """The seats of a definition."""
+        return House({each["id"]: each["layout"] for each in content["sections"] if "layout" in each})
+
     async def at(self, moment_ms: int) -> None:
         """Moves the clock to a moment: the script goes by the last time it has seen, if that is later."""
         await self.redis.hset(key_of(self.sale, "meta"), "now", str(self.start + moment_ms))
 
     async def some(
-        self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False
+        self, commands: list[dict[str, Any]], *, budget: int = 800, create: bool = False, **more: Any
     ) -> list[Result]:
         """One run of the script, which may answer fewer commands than it was given."""
         envelope = {"epoch": self.epoch, "sections": self.named, "budget": budget, "create": create}
-        envelope["refused_orders"] = self.refused_orders
+        envelope |= {"refused_orders": self.refused_orders, **more}
         return await SCRIPT.run(self.redis, self.keys, envelope, commands)
+
+    async def refill(self, *, watermark: int = 0, **filled: list[dict[str, Any]]) -> Result:
+        """Empties the store, fills it under the next epoch with just this, and answers the last result."""
+        nothing = {name: [] for name in ("sections", "blocks", "promises", "holds", "claims")}
+        last = {"sequence": 100, "watermark": watermark, "at_ms": self.start, "stamp": 1}
+        return await self.refill_with([{"op": "fill", **nothing, **filled, "last": last}])
+
+    async def refill_with(self, parts: Iterable[dict[str, Any]]) -> Result:
+        """The same with these parts, a run each."""
+        self.epoch += 1
+        await self.some([self._define(self.content, self.revision)], filling="begin")
+        await self.at(0)
+        for part in parts:
+            (result,) = await self.some([part], filling="go on")
+        return result
 
     async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:
         """Runs until every command is answered."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from catraca.checkout.v1 import checkout_pb2, checkout_pb2_grpc
 from catraca.events.v1 import events_pb2
 from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.inventory.v1.inventory_pb2_grpc import InventoryServiceStub, LedgerServiceStub
@@ -119,11 +120,35 @@ class Replica:
         return hold
 
 
+class Checkout(checkout_pb2_grpc.SettlementServiceServicer):
+    """Checkout as inventory asks it: what the orders of each sale have to do with its units."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, list[checkout_pb2.OrderUnits]] = {}
+        self.server = grpc.aio.server()
+        checkout_pb2_grpc.add_SettlementServiceServicer_to_server(self, self.server)
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+
+    async def ReadOrders(
+        self, request: checkout_pb2.ReadOrdersRequest, context: object
+    ) -> AsyncIterator[checkout_pb2.ReadOrdersResponse]:
+        """A message for each order, and an empty one."""
+        for order in self.orders.get(request.sale, []):
+            yield checkout_pb2.ReadOrdersResponse(orders=[order])
+        yield checkout_pb2.ReadOrdersResponse()
+
+
 class Replicas:
     """Starts replicas of the inventory on one Redis and one NATS."""
 
     def __init__(
-        self, folder: Path, redis_url: str, nats_url: str, issuer: HttpProcess, minter: Minter
+        self,
+        folder: Path,
+        redis_url: str,
+        nats_url: str,
+        checkout: Checkout,
+        issuer: HttpProcess,
+        minter: Minter,
     ) -> None:
         self.folder = folder
         self.minter = minter
@@ -133,6 +158,7 @@ class Replicas:
         self.variables = {
             "CATRACA_REDIS_URL": redis_url,
             "CATRACA_NATS_URL": nats_url,
+            "CATRACA_CHECKOUT_TARGET": checkout.address,
             "CATRACA_OIDC_ISSUER": minter.issuer,
             "CATRACA_JWKS_URL": f"http://{issuer.address}/jwks.json",
             "CATRACA_AUDIENCE": AUDIENCE,
@@ -173,14 +199,25 @@ class Replicas:
 
 
 @pytest.fixture(scope="session")
+async def checkout() -> AsyncIterator[Checkout]:
+    """Checkout as the replicas find it."""
+    made = Checkout()
+    await made.server.start()
+    yield made
+    await made.server.stop(None)
+
+
+@pytest.fixture(scope="session")
 async def shared_replicas(
     tmp_path_factory: pytest.TempPathFactory,
     redis_server: Redis,
     nats_server: Nats,
+    checkout: Checkout,
     issuer: tuple[HttpProcess, Minter],
 ) -> AsyncIterator[Replicas]:
     """What starts replicas on the shared servers."""
-    started = Replicas(tmp_path_factory.mktemp("inventory"), redis_server.url, nats_server.url, *issuer)
+    folder = tmp_path_factory.mktemp("inventory")
+    started = Replicas(folder, redis_server.url, nats_server.url, checkout, *issuer)
     yield started
     await started.stop()
 

@@ -245,6 +245,8 @@ class Model:
         promise = None
         if self.definition["line"]:
             promise = self.promises.get(command["buyer"])
+            if command.get("place") is not None and command["place"] >= self.watermark:
+                return "NOT_CALLED_YET"
             if promise is None or command.get("place") is None:
                 return "ADMISSION_REQUIRED"
             if promise.place != command["place"] or promise.state != "PROMISED":
@@ -369,6 +371,8 @@ class Model:
         stored = self.claims.get(command["order_id"])
         if stored is None:
             stored = self.new_claim(command, asked)
+            if stored.word == "NOT_CALLED_YET":
+                return {"word": stored.word}
             self.claims[command["order_id"]] = stored
         elif stored.buyer != command["buyer"] or stored.asked != asked:
             return {"word": "IDEMPOTENCY_KEY_REUSED"}

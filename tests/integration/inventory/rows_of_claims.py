@@ -106,9 +106,13 @@ async def claim_without_a_place(book: Book) -> Result:
     return await book.claim("ana", "order", ("floor", 1))
 
 
-@row("claim", "ADMISSION_REQUIRED")
-async def claim_uncalled(book: Book) -> Result:
-    return await book.claim("ana", "order", ("floor", 1), place=0)
+@row("claim", "NOT_CALLED_YET")
+async def claim_whose_call_was_lost(book: Book) -> Result:
+    result = await book.claim("ana", "order", ("floor", 1), place=0)
+    # It is made again, and then the same order is judged as if it had not asked before.
+    await book.call("ana")
+    assert (await book.claim("ana", "order", ("floor", 1), place=0))["word"] == "CLAIMED"
+    return result
 
 
 @row("claim", "ALLOWANCE_EXCEEDED")

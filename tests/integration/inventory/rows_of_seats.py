@@ -355,7 +355,7 @@ async def all_states_of_all_seats(book: Book) -> Result:
     await book.sit("ana", "hold-0001", "hall", "A1")
     asked = {"buyer": buyer("bia"), "hold_id": "hold-0001", "items": [book.seat_item("hall", "B6")]}
     # What the same run did before is in it.
-    _, result = await book.run({"op": "hold", **asked}, {"op": "map", "since": -1})
+    _, result = await book.run({"op": "hold", **asked}, {"op": "map"})
     states = result["states"]["hall"].encode("utf-8", "surrogateescape")
     assert set(result["states"]) == {"hall"}
     assert len(states) == 3
@@ -367,8 +367,10 @@ async def all_states_of_all_seats(book: Book) -> Result:
 
 @row("map", "UNCHANGED", line=False, sections=HALL)
 async def nothing_changed_since(book: Book) -> Result:
-    first = await book.do("map", since=-1)
-    return await book.do("map", since=first["sequence"])
+    first = await book.do("map")
+    seen = {"since": first["sequence"], "epoch": first["epoch"]}
+    assert (await book.do("map", **seen | {"epoch": 2}))["word"] == "MAP"
+    return await book.do("map", **seen)
 
 
 @row("define", "DEFINITION_FIXED", line=False, sections=HALL)

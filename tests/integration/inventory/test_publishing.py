@@ -13,10 +13,10 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis as Client
 
 from services.inventory.events import change_of
-from services.inventory.store import KEYS, key_of
+from services.inventory.store import key_of
 from services.kit.errors import refusal_of
 from tests.integration.inventory.book import buyer
-from tests.integration.inventory.conftest import Define, Replica, Replicas, published, spec
+from tests.integration.inventory.conftest import Define, Replica, published, spec
 
 FLOOR = pb.HoldItem(section="floor", quantity=1)
 
@@ -123,50 +123,6 @@ async def test_a_change_is_told_in_full(
             "units": [{"section": "floor", "ticket_type": "full", "price": "1000"}],
         },
         {"sequence": "5", "act": "INVENTORY_ACT_COMMITTED", **owned, "hold_id": order},
-    ]
-
-
-async def test_a_lost_sale_is_refused_and_never_made_anew(
-    replica: Replica, shared_replicas: Replicas, define: Define, sale_id: str, redis: Client
-) -> None:
-    await define(spec(floor=2), replica)
-    await replica.hold(sale_id, "ana", "hold-0001", FLOOR)
-    await redis.delete(*(key_of(sale_id, name) for name in KEYS))
-
-    held = await word_of(replica.hold(sale_id, "bia", "hold-0001", FLOOR))
-    fresh = await shared_replicas.start()
-    after = await word_of(fresh.hold(sale_id, "bia", "hold-0001", FLOOR))
-
-    assert held == after == "SALE_NOT_LOADED"
-    assert await redis.exists(key_of(sale_id, "meta")) == 0
-
-
-async def test_a_store_that_lost_its_tail_is_refused(
-    replica: Replica,
-    shared_replicas: Replicas,
-    define: Define,
-    sale_id: str,
-    js: JetStreamContext,
-    redis: Client,
-) -> None:
-    await define(spec(floor=10), replica)
-    await replica.hold(sale_id, "ana", "hold-0001", FLOOR)
-    names = [*(key_of(sale_id, name) for name in KEYS), key_of(sale_id, "units:floor")]
-    before = {name: await redis.dump(name) for name in names}
-    await replica.hold(sale_id, "bia", "hold-0001", FLOOR)
-    await all_published(js, redis, sale_id)
-    # A failover to a copy that had not seen the second hold yet.
-    for name, value in before.items():
-        await redis.delete(name)
-        if value is not None:
-            await redis.restore(name, 0, value)
-
-    fresh = await shared_replicas.start()
-    word = await word_of(fresh.hold(sale_id, "carla", "hold-0001", FLOOR))
-
-    assert word == "SALE_NOT_LOADED"
-    assert [change.buyer for change in await published(js, sale_id)][1:] == [
-        shared_replicas.buyer(name) for name in ("ana", "bia")
     ]
 
 

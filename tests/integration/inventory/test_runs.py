@@ -99,7 +99,7 @@ async def test_a_refusal_changes_nothing(book: Book) -> None:
     refused = [
         await book.hold("ana", "hold-0001", ("floor", 9), place=0),
         await book.hold("ana", "hold-0001", ("cellar", 1), place=0),
-        await book.hold("zoe", "hold-0001", ("floor", 1), place=7),
+        await book.hold("zoe", "hold-0001", ("floor", 1), place=1),
         await book.of_order("commit", "ana", "hold-0001", "order"),
         await book.call("carla", start=0),
     ]

@@ -13,6 +13,7 @@ import nats
 import pytest
 from catraca.checkout.v1 import checkout_pb2
 from catraca.events.v1 import events_pb2
+from catraca.inventory.v1 import inventory_pb2
 from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 from catraca.sale.v1 import sale_pb2
 
@@ -54,6 +55,13 @@ class Checkout:
         await self.publish(sale, subject, order, version, padding=padding)
         return version
 
+    async def lose(self, sale: str, subject: str, hold_id: str) -> None:
+        """A hold that went with inventory's store, as inventory tells of it."""
+        units = [inventory_pb2.HeldUnit(section="floor", unit=unit) for unit in range(2)]
+        buyer = self.buyer(subject)
+        lost = events_pb2.HoldLost(sale=sale, buyer=buyer, hold_id=hold_id, units=units, at_ms=1_000)
+        await self.js.publish(f"catraca.lost.{sale}.{buyer}.{hold_id}", lost.SerializeToString())
+
     async def publish(self, sale: str, subject: str, order: str, version: int, *, padding: int = 0) -> None:
         buyer = self.buyer(subject)
         changed = events_pb2.OrderChanged(
@@ -76,6 +84,8 @@ class Told:
     """What one stream was told. Hearing of an order twice, or of an older state, fails at once."""
 
     versions: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    lost: list[tuple[str, str, int]] = field(default_factory=list)
+    """Subject, hold id and units of each lost hold."""
     updates: int = 0
     heartbeats: int = 0
     caught_up: int = 0
@@ -131,6 +141,8 @@ class Client:
             async for answer in call:
                 if answer.HasField("update"):
                     told.hear(subject, answer.update)
+                if answer.HasField("lost"):
+                    told.lost.append((subject, answer.lost.hold_id, len(answer.lost.units)))
                 told.heartbeats += answer.heartbeat
                 told.caught_up = max(told.caught_up, int(answer.caught_up))
                 told.changed.set()
@@ -147,6 +159,7 @@ class Client:
             async for answer in call:
                 for update in answer.updates:
                     told.hear(update.subject, update)
+                told.lost += [(each.subject, each.hold_id, len(each.units)) for each in answer.lost]
                 told.heartbeats += answer.heartbeat
                 told.caught_up = max(told.caught_up, answer.caught_up)
                 told.changed.set()

@@ -28,6 +28,28 @@ async def test_last_states_come_first_and_then_what_is_new(
     assert told.versions["ana"] == {"first": 1, "second": 1, "third": 0}
 
 
+async def test_a_lost_hold_is_told_to_its_buyer_at_once_and_to_who_comes_later(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    client = notifiers.client(await notifiers.start())
+    many, all_of_them = client.subscribe_many()
+    await many.send(sale_id, add=["ana", "bruno"])
+    one = client.subscribe(sale_id, "ana")
+    await one.until(lambda: one.caught_up == 1)
+    await all_of_them.until(lambda: all_of_them.caught_up == 2)
+
+    await checkout.lose(sale_id, "ana", "hold-0001")
+    await checkout.decide(sale_id, "ana", "order")
+    await one.until(lambda: bool(one.lost) and one.updates == 1)
+    await all_of_them.until(lambda: bool(all_of_them.lost))
+    later, other = client.subscribe(sale_id, "ana"), client.subscribe(sale_id, "bruno")
+    await later.until(lambda: later.caught_up == 1)
+    await other.until(lambda: other.caught_up == 1)
+
+    assert one.lost == all_of_them.lost == later.lost == [("ana", "hold-0001", 2)]
+    assert (later.updates, other.lost) == (1, [])
+
+
 async def test_without_orders_a_buyer_is_caught_up_at_once(
     notifiers: "Notifiers", checkout: "Checkout", sale_id: str
 ) -> None:

@@ -22,7 +22,7 @@ from services.kit.streams import connect_nats, declare, read_all
 from services.kit.tasks import stop
 
 
-def batch_of(changes: list[Change]) -> InventoryBatch:
+def batch_of(changes: list[Change], _: int) -> InventoryBatch:
     made = [InventoryChange(sequence=change["sequence"], at_ms=change["at_ms"]) for change in changes]
     return InventoryBatch(sale="show", changes=made)
 

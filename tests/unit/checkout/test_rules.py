@@ -139,6 +139,8 @@ def test_what_is_free_of_charge_needs_no_payment(order_in: OrderIn) -> None:
         (True, PaymentState.VOIDING, Step.GIVE_BACK),
         (False, PaymentState.VOIDING, Step.VOID),
         (False, PaymentState.REFUNDING, Step.REFUND),
+        (True, PaymentState.AUTHORIZED, Step.GIVE_BACK),
+        (False, PaymentState.AUTHORIZED, Step.REACQUIRE),
         (False, PaymentState.VOIDED, Step.REST),
         (False, PaymentState.LAPSED, Step.REST),
     ],

@@ -1,6 +1,7 @@
 """What each step of an order sets, and from where it may be taken."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,22 @@ def test_a_step_leads_where_it_says_or_nowhere(
     assert after.state is ends[state]
     assert after.version == order.version + 1
     assert after.updated_at_ms == NOW
+
+
+def test_what_was_paid_late_is_captured_with_the_units_that_were_left(
+    order_in: OrderIn, steps: Steps
+) -> None:
+    expired = steps.unpaid(order_in(OrderState.AWAITING_PAYMENT), NOW)
+    others = tuple(replace(unit, unit=unit.unit + 20) for unit in expired.units)
+    with pytest.raises(StepRefused):
+        steps.capturing(expired, NOW, units=others)
+
+    paid = steps.paid_late(expired, PaymentState.AUTHORIZED, NOW)
+    capturing = steps.capturing(paid, NOW, units=others)
+
+    assert (paid.state, capturing.state) == (OrderState.EXPIRED, OrderState.CAPTURING)
+    assert (capturing.reason, capturing.units) == ("", others)
+    assert [ticket.unit for ticket in capturing.tickets] == [unit.unit for unit in others]
 
 
 def test_the_price_is_fixed_when_held(order_in: OrderIn, steps: Steps) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.inventory.seat_map import SeatMap
 from services.inventory.workers import availability
 from services.inventory.workers.availability import Availability, News
 from services.kit.errors import Refusal
@@ -17,19 +18,26 @@ class Sale:
     """What the store says of one sale."""
 
     def __init__(self) -> None:
-        self.sequence = 1
+        self.epoch = self.sequence = 1
         self.readings = 0
         self.problem: Exception | None = None
         self.read_again = asyncio.Event()
 
-    async def read(self, sale: str, since: int) -> dict[str, Any]:
+    async def read(self, sale: str, seen: SeatMap | None) -> dict[str, Any]:
         self.readings += 1
         self.read_again.set()
         if self.problem is not None:
             raise self.problem
-        if since == self.sequence:
+        if seen is not None and (seen.epoch, seen.sequence) == (self.epoch, self.sequence):
             return {"word": "UNCHANGED"}
-        return {"word": "MAP", "sequence": self.sequence, "sections": [COUNTS], "states": {"hall": "\0"}}
+        states, counts = {"hall": "\0"}, [COUNTS]
+        return {
+            "word": "MAP",
+            "epoch": self.epoch,
+            "sequence": self.sequence,
+            "sections": counts,
+            "states": states,
+        }
 
     async def passed(self) -> None:
         """Wait for one more reading."""
@@ -80,13 +88,17 @@ async def test_who_was_slow_gets_one_step(sale: Sale, watching: Availability) ->
     assert (later.before, later.now.sequence) == (first.now, 4)
 
 
-async def test_a_store_that_was_rebuilt_is_told_whole(sale: Sale, watching: Availability) -> None:
+@pytest.mark.parametrize("sequence", [3, 7, 9])
+async def test_a_store_that_was_rebuilt_is_told_whole(
+    sequence: int, sale: Sale, watching: Availability
+) -> None:
     news = watching.watch("show")
     sale.sequence = 7
     assert (await soon(news)).now.sequence == 7
-    sale.sequence = 3
+    # It came there, or to the same sequence, another way.
+    sale.epoch, sale.sequence = 2, sequence
     again = await soon(news)
-    assert (again.before, again.now.sequence) == (None, 3)
+    assert (again.before, again.now.epoch, again.now.sequence) == (None, 2, sequence)
 
 
 async def test_an_outage_is_waited_out(

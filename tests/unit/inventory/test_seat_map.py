@@ -18,7 +18,7 @@ def packed(units: list[int]) -> bytes:
 
 def seen(sequence: int, units: list[int], held: int = 0) -> SeatMap:
     counts = {"section": "hall", "capacity": 40, "free": 40 - held, "held": held, "sold": 0, "blocked": 0}
-    return SeatMap(sequence, {"hall": counts}, {"hall": packed(units)})
+    return SeatMap(1, sequence, {"hall": counts}, {"hall": packed(units)})
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=40))
@@ -50,5 +50,5 @@ def test_a_section_without_a_change_is_left_out() -> None:
 def test_a_sale_without_seats_has_counts(nothing: object) -> None:
     # The script's empty table comes as an empty list.
     counts = [{"section": "floor", "capacity": 4, "free": 4, "held": 0, "sold": 0, "blocked": 0}]
-    found = map_of({"sequence": 3, "sections": counts, "states": nothing})
+    found = map_of({"epoch": 1, "sequence": 3, "sections": counts, "states": nothing})
     assert [section.states for section in message_of(found).sections] == [b""]

@@ -2,7 +2,8 @@
 -- KEYS: none
 -- ARGV: none
 -- Returns: none
-local ENDED = { EXPIRED = 'HOLD_EXPIRED', RELEASED = 'HOLD_RELEASED', RETURNED = 'HOLD_RELEASED' }
+local ENDED = { EXPIRED = 'HOLD_EXPIRED', RELEASED = 'HOLD_RELEASED', RETURNED = 'HOLD_RELEASED',
+                LOST = 'HOLD_LOST' }
 
 -- As the contract's Hold has it.
 function holds.shown(hold)

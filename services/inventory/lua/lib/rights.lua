@@ -68,6 +68,10 @@ local function live_promise(buyer, place)
     return nil
   end
   local promise = view.promise(buyer)
+  if place and place >= view.meta.watermark then
+    -- Only who was called has an admission: that call went with a store that was lost, and is about to be made again.
+    return nil, refuse('NOT_CALLED_YET', { place = place, retry_after_ms = 1000 })
+  end
   if not place or not promise then
     return nil, refuse('ADMISSION_REQUIRED')
   end
@@ -80,12 +84,15 @@ local function live_promise(buyer, place)
   return promise
 end
 
-local function limit_refusal(buyer, promise, quantity)
+local function limit_refusal(buyer, quantity)
   local counts = view.buyer(buyer)
   local has = counts.held + counts.owned + counts.claimed
   if has + quantity > view.def.limit then
     return refuse('LIMIT_REACHED', { limit = view.def.limit, has = has })
   end
+end
+
+local function allowance_refusal(promise, quantity)
   if promise and quantity > promise.left then
     return refuse('ALLOWANCE_EXCEEDED', { allowance = promise.left })
   end
@@ -148,7 +155,7 @@ local function seats_refusal(lines)
   end
 end
 
-local function stock_refusal(promise, lines)
+local function promised_refusal(promise, lines)
   local for_anyone = 0
   for place = 1, #lines do
     for_anyone = for_anyone + (lines[place].use and 0 or lines[place].quantity)
@@ -156,7 +163,10 @@ local function stock_refusal(promise, lines)
   if not promise and for_anyone > 0 and for_anyone > units.unpromised() then
     return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
   end
-  return seats_refusal(lines)
+end
+
+local function stock_refusal(promise, lines)
+  return promised_refusal(promise, lines) or seats_refusal(lines)
 end
 
 -- Taking and giving back is counted, or one buyer could keep units from all others for ever: with a line each
@@ -209,6 +219,35 @@ function rights.count_refused(buyer)
   view.save_buyer(buyer, counts)
 end
 
+-- Gives each line of a seated section the very seats that it names, or answers why it cannot have them.
+local function paid_refusal(lines)
+  for place = 1, #lines do
+    local line, refusal = lines[place], nil
+    if seats.of(line.section) then
+      refusal = seats.taken_refusal(line, {})
+      line.units = line.wanted
+    end
+    refusal = refusal or count_refusal(lines, place)
+    if refusal then return refusal end
+  end
+end
+
+-- Why units that were paid for cannot be had again, or nil: neither turn nor window is asked for.
+function rights.to_reacquire(buyer, lines, quantity, beyond_limit)
+  for _, line in ipairs(lines) do
+    if not view.def.by_section[line.section] then
+      return refuse('SECTION_NOT_FOUND', { section = line.section })
+    end
+    if not units.ticket_type(line.section, line.ticket_type) then
+      return refuse('TICKET_TYPE_NOT_FOUND', { section = line.section, ticket_type = line.ticket_type })
+    end
+    if seats.of(line.section) and not units.has(line.section, line.wanted) then
+      return refuse('SECTION_SOLD_OUT', { section = line.section, left = 0 })
+    end
+  end
+  return not beyond_limit and limit_refusal(buyer, quantity) or promised_refusal(nil, lines) or paid_refusal(lines)
+end
+
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
 function rights.to_take(buyer, place, items)
   local refusal = rights.taking_refusal()
@@ -219,7 +258,7 @@ function rights.to_take(buyer, place, items)
   local promise
   promise, refusal = live_promise(buyer, place)
   if refusal then return nil, 0, nil, refusal end
-  refusal = limit_refusal(buyer, promise, quantity) or stock_refusal(promise, lines)
-    or times_refusal(buyer, promise)
+  refusal = limit_refusal(buyer, quantity) or allowance_refusal(promise, quantity)
+    or stock_refusal(promise, lines) or times_refusal(buyer, promise)
   return lines, quantity, promise, refusal
 end

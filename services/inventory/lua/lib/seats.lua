@@ -343,19 +343,26 @@ local function not_adjacent(line, ranges, chosen)
   return refuse('NOT_ADJACENT', detail)
 end
 
--- Why seats by name cannot be had, with those that cannot; or nil.
-function seats.named_refusal(line, chosen)
-  local id, taken, reserved = line.section, {}, {}
+-- Whether seats by name are taken, by this hold or another one: with those that are; or nil.
+function seats.taken_refusal(line, chosen)
+  local id, taken = line.section, {}
   for _, unit in ipairs(line.wanted) do
-    local use = seats.use_of(id, unit)
     if maps.state(id, unit) ~= FREE or chosen[unit] then
       taken[#taken + 1] = unit
-    elseif use ~= (line.use or 'ORDINARY') and not seats.are_released() then
-      reserved[#reserved + 1] = unit
     end
   end
-  if #taken > 0 then
-    return refuse('SEAT_TAKEN', { section = id, taken = taken })
+  return #taken > 0 and refuse('SEAT_TAKEN', { section = id, taken = taken }) or nil
+end
+
+-- Why seats by name cannot be had, with those that cannot; or nil.
+function seats.named_refusal(line, chosen)
+  local refusal = seats.taken_refusal(line, chosen)
+  if refusal then return refusal end
+  local id, reserved = line.section, {}
+  for _, unit in ipairs(line.wanted) do
+    if seats.use_of(id, unit) ~= (line.use or 'ORDINARY') and not seats.are_released() then
+      reserved[#reserved + 1] = unit
+    end
   end
   if #reserved > 0 then
     return refuse('SEAT_RESERVED', { section = id, seats = reserved, released_at = view.def.release_ms })

@@ -213,10 +213,11 @@ local function choose(id, quantity)
   return chosen
 end
 
--- FREE → HELD for one line of a hold; adds the units to `held`, with the price that is fixed now.
+-- FREE → HELD for one line of a hold; adds the units to `held`, with the price that is fixed now, or that the line
+-- says was fixed before.
 function units.hold(line, held)
   local id, ticket_type, quantity = line.section, line.ticket_type, line.quantity
-  local chosen, price, before = line.units or choose(id, quantity), type_of(id, ticket_type).price, #held
+  local chosen, price, before = line.units or choose(id, quantity), line.price or type_of(id, ticket_type).price, #held
   for place = 1, quantity do
     move(id, chosen[place], FREE, HELD)
     held[before + place] = { section = id, unit = chosen[place], ticket_type = ticket_type, price = price }
@@ -298,6 +299,76 @@ function units.unblock(blocked)
     sections[unit.section].blocked = sections[unit.section].blocked - 1
     note(unit.section)
   end
+end
+
+-- Fills in what a unit that came from elsewhere is: HELD, SOLD or BLOCKED.
+function units.put(placed, state)
+  local number = ({ HELD = HELD, SOLD = SOLD, BLOCKED = BLOCKED })[state]
+  local count = state:lower()
+  for _, unit in ipairs(placed) do
+    local section = sections[unit.section]
+    move(unit.section, unit.unit, FREE, number)
+    section[count] = section[count] + 1
+    if state ~= 'BLOCKED' then
+      use(unit.section, unit.ticket_type, 1)
+    end
+    units.under_way = units.under_way + (state == 'HELD' and 1 or 0)
+    note(unit.section)
+  end
+end
+
+-- Fills in which units of a standing section were never used, from `fresh` on, and some of those that came back.
+function units.put_free(id, fresh, returned)
+  sections[id].fresh = fresh
+  for _, unit in ipairs(returned) do
+    table.insert(came_back[id], unit)
+  end
+  note(id)
+end
+
+-- Takes a unit that is free out of those that are handed out next, wherever it is among them; seats are found by
+-- the map alone.
+local function pick(id, unit)
+  if is_seated(id) then return end
+  local section = sections[id]
+  if unit >= section.fresh then
+    for passed = section.fresh, unit - 1 do
+      table.insert(came_back[id], passed)
+    end
+    section.fresh = unit + 1
+    return
+  end
+  for place, back in ipairs(came_back[id]) do
+    if back == unit then
+      table.remove(came_back[id], place)
+      return
+    end
+  end
+  redis.call('LREM', keys.returned[id], 1, unit)
+end
+
+-- Whether a section is large enough to have all of these units.
+function units.has(id, wanted)
+  return math.max(unpack(wanted)) < sections[id].capacity
+end
+
+-- Whether all of these units are there and free.
+function units.are_free(wanted)
+  for _, unit in ipairs(wanted) do
+    local section = sections[unit.section]
+    if unit.unit >= section.capacity or maps.state(unit.section, unit.unit) ~= FREE then
+      return false
+    end
+  end
+  return true
+end
+
+-- FREE → HELD of these very units, as `hold` does of any.
+function units.hold_these(wanted)
+  for _, unit in ipairs(wanted) do
+    pick(unit.section, unit.unit)
+  end
+  units.put(wanted, 'HELD')
 end
 
 -- One section's counts as the contract names them.

@@ -22,26 +22,56 @@ local new_def
 local CLOCK_WRITTEN_MS = 1000
 local stored = { sequence = 0, now = 0 }
 
--- Reads meta, the definition and the clock. False where the store does not hold this epoch of the sale.
-function view.open(envelope)
-  local fields = redis.call('HGETALL', keys.meta)
-  if #fields == 0 and not envelope.create then
+local function emptied(epoch, now)
+  return { epoch = epoch, revision = 0, now = now, sequence = 0, watermark = 0, turns = 0, promised = 0, claims = 0 }
+end
+
+-- Whether the store may be emptied and filled again: never by whom another was faster than.
+local function begin_filling(envelope)
+  if view.meta.epoch and view.meta.epoch >= envelope.epoch then
     return false
   end
+  redis.call('UNLINK', unpack(KEYS))
+  view.meta = emptied(envelope.epoch, view.meta.now or 0)
+  view.meta.filling = 1
+  view.has_changed = true
+  return true
+end
+
+-- Whether the store holds what the caller knows of the sale: this epoch of it, to the last change that was seen.
+local function is_known(envelope)
+  local is_full = (view.meta.filling or 0) == 0
+  if envelope.filling then
+    return view.meta.epoch == envelope.epoch and not is_full
+  end
+  return view.meta.epoch == envelope.epoch and is_full and view.meta.sequence >= (envelope.seen or 0)
+end
+
+-- Reads meta, the definition and the clock. False where the store does not hold this epoch of the sale, or has lost
+-- changes that the caller has seen.
+function view.open(envelope)
+  local fields = redis.call('HGETALL', keys.meta)
   for i = 1, #fields, 2 do
     view.meta[fields[i]] = tonumber(fields[i + 1])
   end
-  if #fields == 0 then
-    view.meta = { epoch = envelope.epoch, revision = 0, now = 0, sequence = 0, watermark = 0,
-                  turns = 0, promised = 0, claims = 0 }
+  if envelope.filling == 'begin' then
+    if not begin_filling(envelope) then
+      return false
+    end
+  elseif #fields == 0 then
+    if not envelope.create then
+      return false
+    end
+    view.meta = emptied(envelope.epoch, 0)
   end
   local time = redis.call('TIME')
   -- A clock that steps back stands still here: nothing that ended lives again.
   stored.sequence, stored.now = view.meta.sequence, view.meta.now
   view.now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), view.meta.now)
+  view.stamp = time[1] * 1000000 + time[2]
   local packed = redis.call('GET', keys.def)
   view.def = packed and cmsgpack.unpack(packed) or nil
-  return view.meta.epoch == envelope.epoch
+  return is_known(envelope)
 end
 
 -- Packed at once: the run adds to its own copy.

@@ -475,6 +475,119 @@ class CountOrdersResponse(_message.Message):
 Global___CountOrdersResponse: _TypeAlias = CountOrdersResponse  # noqa: Y015
 
 @_typing.final
+class ReadOrdersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOrdersRequest: _TypeAlias = ReadOrdersRequest  # noqa: Y015
+
+@_typing.final
+class ReadOrdersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderUnits]:
+        """In no particular order."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___OrderUnits] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOrdersResponse: _TypeAlias = ReadOrdersResponse  # noqa: Y015
+
+@_typing.final
+class OrderUnits(_message.Message):
+    """What an order has to do with its sale's units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    BUYER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    TICKETS_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_AT_MS_FIELD_NUMBER: _builtins.int
+    PIN_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    OWES_UNITS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    buyer: _builtins.str
+    state: Global___OrderState.ValueType
+    reason: _builtins.str
+    """Why it ended without tickets: the name of a catraca.errors.v1.Reason without its prefix."""
+    hold_id: _builtins.str
+    """The hold at the ledger: one that the buyer had made, or the order's own, whose id is the order's."""
+    place: _builtins.int
+    amount: _builtins.int
+    accepted_at_ms: _builtins.int
+    pin_until_ms: _builtins.int
+    """Until when the ledger keeps the units, from HELD on."""
+    owes_units: _builtins.bool
+    """It ended and the ledger must still be told that it wants its units no more."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HoldItem]:
+        """Empty where the order brought a hold of its own."""
+
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HeldUnit]:
+        """What it held, once it did."""
+
+    @_builtins.property
+    def tickets(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.UnitRef]:
+        """Those of its units that live tickets claim."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        buyer: _builtins.str = ...,
+        state: Global___OrderState.ValueType = ...,
+        reason: _builtins.str = ...,
+        hold_id: _builtins.str = ...,
+        items: _abc.Iterable[_inventory_pb2.HoldItem] | None = ...,
+        units: _abc.Iterable[_inventory_pb2.HeldUnit] | None = ...,
+        tickets: _abc.Iterable[_inventory_pb2.UnitRef] | None = ...,
+        place: _builtins.int | None = ...,
+        amount: _builtins.int = ...,
+        accepted_at_ms: _builtins.int = ...,
+        pin_until_ms: _builtins.int = ...,
+        owes_units: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "accepted_at_ms", b"accepted_at_ms", "amount", b"amount", "buyer", b"buyer", "hold_id", b"hold_id", "items", b"items", "order_id", b"order_id", "owes_units", b"owes_units", "pin_until_ms", b"pin_until_ms", "place", b"place", "reason", b"reason", "state", b"state", "tickets", b"tickets", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
+    _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__place) -> _WhichOneofReturnType__place | None: ...
+
+Global___OrderUnits: _TypeAlias = OrderUnits  # noqa: Y015
+
+@_typing.final
 class OrderCount(_message.Message):
     """How many orders are in one state."""
 

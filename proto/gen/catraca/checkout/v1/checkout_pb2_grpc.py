@@ -353,6 +353,11 @@ class SettlementServiceStub:
                 request_serializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersRequest.SerializeToString,
                 response_deserializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersResponse.FromString,
                 _registered_method=True)
+        self.ReadOrders = channel.unary_stream(
+                '/catraca.checkout.v1.SettlementService/ReadOrders',
+                request_serializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersRequest.SerializeToString,
+                response_deserializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersResponse.FromString,
+                _registered_method=True)
 
 
 class SettlementServiceServicer:
@@ -366,6 +371,14 @@ class SettlementServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadOrders(self, request, context):
+        """Reads what every order of a sale has to do with its units: all that the database has at one moment, and then
+        those that no worker has written down yet. Needs the service role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SettlementServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -373,6 +386,11 @@ def add_SettlementServiceServicer_to_server(servicer, server):
                     servicer.CountOrders,
                     request_deserializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersRequest.FromString,
                     response_serializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersResponse.SerializeToString,
+            ),
+            'ReadOrders': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadOrders,
+                    request_deserializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersRequest.FromString,
+                    response_serializer=catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -403,6 +421,33 @@ class SettlementService:
             '/catraca.checkout.v1.SettlementService/CountOrders',
             catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersRequest.SerializeToString,
             catraca_dot_checkout_dot_v1_dot_checkout__pb2.CountOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/catraca.checkout.v1.SettlementService/ReadOrders',
+            catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersRequest.SerializeToString,
+            catraca_dot_checkout_dot_v1_dot_checkout__pb2.ReadOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

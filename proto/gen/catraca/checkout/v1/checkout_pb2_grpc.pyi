@@ -171,6 +171,10 @@ class SettlementServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SettlementServiceAsyncStub: ...
     CountOrders: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.CountOrdersRequest, _checkout_pb2.CountOrdersResponse]
     """Counts a sale's orders by state."""
+    ReadOrders: _grpc.UnaryStreamMultiCallable[_checkout_pb2.ReadOrdersRequest, _checkout_pb2.ReadOrdersResponse]
+    """Reads what every order of a sale has to do with its units: all that the database has at one moment, and then
+    those that no worker has written down yet. Needs the service role.
+    """
 
 @_typing.type_check_only
 class SettlementServiceAsyncStub(SettlementServiceStub):
@@ -179,6 +183,10 @@ class SettlementServiceAsyncStub(SettlementServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CountOrders: _aio.UnaryUnaryMultiCallable[_checkout_pb2.CountOrdersRequest, _checkout_pb2.CountOrdersResponse]  # type: ignore[assignment]
     """Counts a sale's orders by state."""
+    ReadOrders: _aio.UnaryStreamMultiCallable[_checkout_pb2.ReadOrdersRequest, _checkout_pb2.ReadOrdersResponse]  # type: ignore[assignment]
+    """Reads what every order of a sale has to do with its units: all that the database has at one moment, and then
+    those that no worker has written down yet. Needs the service role.
+    """
 
 class SettlementServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services and organisers may ask of the orders of a whole sale. Needs the service or organiser role."""
@@ -190,5 +198,15 @@ class SettlementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.CountOrdersResponse, _abc.Awaitable[_checkout_pb2.CountOrdersResponse]]:
         """Counts a sale's orders by state."""
+
+    @_abc_1.abstractmethod
+    def ReadOrders(
+        self,
+        request: _checkout_pb2.ReadOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_checkout_pb2.ReadOrdersResponse], _abc.AsyncIterator[_checkout_pb2.ReadOrdersResponse]]:
+        """Reads what every order of a sale has to do with its units: all that the database has at one moment, and then
+        those that no worker has written down yet. Needs the service role.
+        """
 
 def add_SettlementServiceServicer_to_server(servicer: SettlementServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -152,6 +152,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND. The section has no such seat. Metadata: `section`, `seat`."""
     REASON_BLOCK_NOT_FOUND: _Reason.ValueType  # 74
     """NOT_FOUND. The sale has no such block. Metadata: `block_id`."""
+    REASON_HOLD_LOST: _Reason.ValueType  # 78
+    """FAILED_PRECONDITION. The hold was lost with the store that had it. Within the turn its units are back in the
+    promise: hold again, by another id.
+    """
     REASON_ORDER_NOT_FOUND: _Reason.ValueType  # 80
     """---- orders and payments ----
 
@@ -332,6 +336,10 @@ REASON_SEAT_NOT_FOUND: Reason.ValueType  # 73
 """NOT_FOUND. The section has no such seat. Metadata: `section`, `seat`."""
 REASON_BLOCK_NOT_FOUND: Reason.ValueType  # 74
 """NOT_FOUND. The sale has no such block. Metadata: `block_id`."""
+REASON_HOLD_LOST: Reason.ValueType  # 78
+"""FAILED_PRECONDITION. The hold was lost with the store that had it. Within the turn its units are back in the
+promise: hold again, by another id.
+"""
 REASON_ORDER_NOT_FOUND: Reason.ValueType  # 80
 """---- orders and payments ----
 

@@ -50,6 +50,12 @@ class _InventoryActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inventor
     INVENTORY_ACT_UNBLOCKED: _InventoryAct.ValueType  # 14
     INVENTORY_ACT_BOUND: _InventoryAct.ValueType  # 15
     """An order took over a hold of its buyer's: the hold's time is now the claim's."""
+    INVENTORY_ACT_REBUILT: _InventoryAct.ValueType  # 20
+    """The store had lost changes and was filled again under another epoch, `quantity`. What follows leads from what
+    was published to what holds from here on.
+    """
+    INVENTORY_ACT_LOST: _InventoryAct.ValueType  # 21
+    """A hold without an order, which a store took with it. Within the turn its units are back in the promise."""
 
 class InventoryAct(_InventoryAct, metaclass=_InventoryActEnumTypeWrapper):
     """The acts of inventory, one per transition."""
@@ -76,6 +82,12 @@ INVENTORY_ACT_BLOCKED: InventoryAct.ValueType  # 13
 INVENTORY_ACT_UNBLOCKED: InventoryAct.ValueType  # 14
 INVENTORY_ACT_BOUND: InventoryAct.ValueType  # 15
 """An order took over a hold of its buyer's: the hold's time is now the claim's."""
+INVENTORY_ACT_REBUILT: InventoryAct.ValueType  # 20
+"""The store had lost changes and was filled again under another epoch, `quantity`. What follows leads from what
+was published to what holds from here on.
+"""
+INVENTORY_ACT_LOST: InventoryAct.ValueType  # 21
+"""A hold without an order, which a store took with it. Within the turn its units are back in the promise."""
 Global___InventoryAct: _TypeAlias = InventoryAct  # noqa: Y015
 
 class _QueueAct:
@@ -174,6 +186,7 @@ class InventoryChange(_message.Message):
     WATERMARK_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     BLOCK_ID_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     at_ms: _builtins.int
     """The store's clock, milliseconds since 1970."""
@@ -184,19 +197,21 @@ class InventoryChange(_message.Message):
     order_id: _builtins.str
     hold_id: _builtins.str
     quantity: _builtins.int
-    """CALLED: the allowance. CLAIMED, UNCLAIMED, LAPSED: how many units. DEFINED: the sale's capacity."""
+    """CALLED: the allowance. CLAIMED, UNCLAIMED, LAPSED: how many units. DEFINED: the sale's capacity. REBUILT: the epoch."""
     until_ms: _builtins.int
     """CALLED: the turn's end. HELD, PINNED: the hold's. CLAIMED: the claim's."""
     restored: _builtins.int
-    """RELEASED, EXPIRED, UNCLAIMED: units that went back to the buyer's own promise."""
+    """RELEASED, EXPIRED, UNCLAIMED, LOST: units that went back to the buyer's own promise."""
     watermark: _builtins.int
     """CALLED: the watermark after it. DEFINED: the revision."""
     block_id: _builtins.str
     """BLOCKED, UNBLOCKED."""
+    repair: _builtins.bool
+    """The reconciler's: the ledger and checkout's orders disagreed, and this change is toward the orders."""
     @_builtins.property
     def units(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HeldUnit]:
-        """HELD: the units with their prices. RETURNED: those that went back. CLAIMED: the seats that are kept, none of
-        a standing section. BLOCKED, UNBLOCKED: the units.
+        """HELD, REACQUIRED: the units with their prices. RETURNED: those that went back. CLAIMED: the seats that are kept,
+        none of a standing section. BLOCKED, UNBLOCKED: the units.
         """
 
     @_builtins.property
@@ -218,10 +233,11 @@ class InventoryChange(_message.Message):
         watermark: _builtins.int = ...,
         items: _abc.Iterable[_inventory_pb2.HoldItem] | None = ...,
         block_id: _builtins.str = ...,
+        repair: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "act", b"act", "at_ms", b"at_ms", "block_id", b"block_id", "buyer", b"buyer", "hold_id", b"hold_id", "items", b"items", "order_id", b"order_id", "place", b"place", "quantity", b"quantity", "restored", b"restored", "sequence", b"sequence", "units", b"units", "until_ms", b"until_ms", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "act", b"act", "at_ms", b"at_ms", "block_id", b"block_id", "buyer", b"buyer", "hold_id", b"hold_id", "items", b"items", "order_id", b"order_id", "place", b"place", "quantity", b"quantity", "repair", b"repair", "restored", b"restored", "sequence", b"sequence", "units", b"units", "until_ms", b"until_ms", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
     _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015
@@ -420,6 +436,45 @@ class OrderChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderChanged: _TypeAlias = OrderChanged  # noqa: Y015
+
+@_typing.final
+class HoldLost(_message.Message):
+    """Subject catraca.lost.<sale>.<buyer>.<hold>: a hold without an order that went with its store; one per hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    BUYER_FIELD_NUMBER: _builtins.int
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    buyer: _builtins.str
+    hold_id: _builtins.str
+    restored: _builtins.int
+    """Units of it that are back in the buyer's promise, because the turn still ran."""
+    at_ms: _builtins.int
+    """When that was decided, milliseconds since 1970."""
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HeldUnit]: ...
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        buyer: _builtins.str = ...,
+        hold_id: _builtins.str = ...,
+        units: _abc.Iterable[_inventory_pb2.HeldUnit] | None = ...,
+        restored: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "buyer", b"buyer", "hold_id", b"hold_id", "restored", b"restored", "sale", b"sale", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldLost: _TypeAlias = HoldLost  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):

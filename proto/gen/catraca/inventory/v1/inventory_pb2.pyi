@@ -38,6 +38,8 @@ class _HoldStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldState.V
     """Its time ended."""
     HOLD_STATE_RETURNED: _HoldState.ValueType  # 5
     """Sold, and given back after the tickets were voided."""
+    HOLD_STATE_LOST: _HoldState.ValueType  # 6
+    """Lost with the store that had it; within the turn its units are back in the promise. Hold again, by another id."""
 
 class HoldState(_HoldState, metaclass=_HoldStateEnumTypeWrapper):
     """A hold's life."""
@@ -53,6 +55,8 @@ HOLD_STATE_EXPIRED: HoldState.ValueType  # 4
 """Its time ended."""
 HOLD_STATE_RETURNED: HoldState.ValueType  # 5
 """Sold, and given back after the tickets were voided."""
+HOLD_STATE_LOST: HoldState.ValueType  # 6
+"""Lost with the store that had it; within the turn its units are back in the promise. Hold again, by another id."""
 Global___HoldState: _TypeAlias = HoldState  # noqa: Y015
 
 class _SeatUse:
@@ -1263,9 +1267,9 @@ Global___Callee: _TypeAlias = Callee  # noqa: Y015
 class ClaimCommand(_message.Message):
     """promise (or a hold) → bound to an order until accepted_at + orders.queue_max. The only place where turn and
     window are judged for an order. In a sale without a line it promises what is free.
-    Words: CLAIMED, WRONG_PHASE, REHEARSAL, TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
+    Words: CLAIMED, WRONG_PHASE, REHEARSAL, NOT_CALLED_YET (not stored: the call was lost and is made again), TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
     HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT, SECTION_NOT_FOUND,
-    TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
+    TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1305,9 +1309,9 @@ Global___ClaimCommand: _TypeAlias = ClaimCommand  # noqa: Y015
 @_typing.final
 class HoldCommand(_message.Message):
     """FREE → HELD from the buyer's own promise, or from the claim of `order_id`.
-    Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, REHEARSAL,
+    Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, REHEARSAL, NOT_CALLED_YET,
     TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT,
-    SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_RELEASED,
+    SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED,
     HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. An order whose claim was refused is answered with that refusal.
     """
 
@@ -1348,7 +1352,7 @@ Global___HoldCommand: _TypeAlias = HoldCommand  # noqa: Y015
 @_typing.final
 class PinCommand(_message.Message):
     """HELD → HELD until `until_ms`: the payment's deadline and grace. Never shortens.
-    Words: PINNED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND.
+    Words: PINNED, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1380,7 +1384,7 @@ Global___PinCommand: _TypeAlias = PinCommand  # noqa: Y015
 @_typing.final
 class ReleaseCommand(_message.Message):
     """HELD → FREE, and an open claim → promise, within the turn; after it they go to the next in line.
-    Words: RELEASED (also if it was before), HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_BOUND.
+    Words: RELEASED (also if it was before), HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_BOUND.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1409,7 +1413,9 @@ Global___ReleaseCommand: _TypeAlias = ReleaseCommand  # noqa: Y015
 
 @_typing.final
 class CommitCommand(_message.Message):
-    """HELD → SOLD. Words: COMMITTED (also if it was before), HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_RELEASED, HOLD_BOUND."""
+    """HELD → SOLD. Words: COMMITTED (also if it was before), HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED,
+    HOLD_BOUND.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1521,7 +1527,8 @@ Global___LapseCommand: _TypeAlias = LapseCommand  # noqa: Y015
 @_typing.final
 class LookCommand(_message.Message):
     """Reads a buyer's promise; changes nothing but what time has changed. Words: PROMISED, LAPSED, FINISHED,
-    NOT_CALLED. `detail` has in `has` how many units the buyer holds, owns and has claimed.
+    NOT_CALLED. `detail` has in `has` how many units the buyer holds, owns and has claimed, and `again` where the place was
+    called before its store was lost, and will be again.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1547,8 +1554,11 @@ Global___LookCommand: _TypeAlias = LookCommand  # noqa: Y015
 
 @_typing.final
 class ReacquireCommand(_message.Message):
-    """FREE → SOLD for a payment that came late. Exempt from turn and window, never from limit or promises.
-    Words: REACQUIRED, SECTION_SOLD_OUT, SOLD_OUT, LIMIT_REACHED, HOLD_NOT_FOUND.
+    """FREE → SOLD for a payment that came when its hold was gone. Exempt from turn and window, never from limit or
+    promises. Answers with the hold: seats are those that were paid for, or SEAT_TAKEN; units of a standing section may
+    be others than before, of the same ticket types and at the same prices.
+    Words: REACQUIRED (also if it was before, and for a hold that is SOLD), SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
+    SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, LIMIT_REACHED, HOLD_BOUND (another order's, or still HELD: COMMIT sells it).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1556,19 +1566,25 @@ class ReacquireCommand(_message.Message):
     HOLD_ID_FIELD_NUMBER: _builtins.int
     BUYER_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
     hold_id: _builtins.str
     buyer: _builtins.str
     order_id: _builtins.str
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldUnit]:
+        """1 to 1000: what the order held, at the prices that were paid."""
+
     def __init__(
         self,
         *,
         hold_id: _builtins.str = ...,
         buyer: _builtins.str = ...,
         order_id: _builtins.str = ...,
+        units: _abc.Iterable[Global___HeldUnit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "hold_id", b"hold_id", "order_id", b"order_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "hold_id", b"hold_id", "order_id", b"order_id", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ isort:skip_file
 Tells each buyer what becomes of their orders."""
 
 from catraca.checkout.v1 import checkout_pb2 as _checkout_pb2
+from catraca.inventory.v1 import inventory_pb2 as _inventory_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -43,6 +44,7 @@ class SubscribeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATE_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.bool
@@ -51,17 +53,22 @@ class SubscribeResponse(_message.Message):
     """
     heartbeat: _builtins.bool
     @_builtins.property
-    def update(self) -> Global___OrderUpdate: ...
+    def update(self) -> Global___OrderUpdate:
+        """One of the two, or neither."""
+
+    @_builtins.property
+    def lost(self) -> Global___HoldLost: ...
     def __init__(
         self,
         *,
         update: Global___OrderUpdate | None = ...,
+        lost: Global___HoldLost | None = ...,
         caught_up: _builtins.bool = ...,
         heartbeat: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lost", b"lost", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "heartbeat", b"heartbeat", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "heartbeat", b"heartbeat", "lost", b"lost", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,6 +110,7 @@ class SubscribeManyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATES_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.int
@@ -112,16 +120,19 @@ class SubscribeManyResponse(_message.Message):
     heartbeat: _builtins.bool
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderUpdate]: ...
+    @_builtins.property
+    def lost(self) -> _containers.RepeatedCompositeFieldContainer[Global___HoldLost]: ...
     def __init__(
         self,
         *,
         updates: _abc.Iterable[Global___OrderUpdate] | None = ...,
+        lost: _abc.Iterable[Global___HoldLost] | None = ...,
         caught_up: _builtins.int = ...,
         heartbeat: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "heartbeat", b"heartbeat", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "heartbeat", b"heartbeat", "lost", b"lost", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,3 +167,42 @@ class OrderUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderUpdate: _TypeAlias = OrderUpdate  # noqa: Y015
+
+@_typing.final
+class HoldLost(_message.Message):
+    """A hold without an order that went with a store which lost it. Hold again, by another id: within the turn the units
+    are back in the promise. Told once per stream, also to who subscribes later.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    hold_id: _builtins.str
+    restored: _builtins.int
+    """How many of them are back in the promise."""
+    subject: _builtins.str
+    """On SubscribeMany: whose it is."""
+    at_ms: _builtins.int
+    """Milliseconds since 1970."""
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HeldUnit]: ...
+    def __init__(
+        self,
+        *,
+        hold_id: _builtins.str = ...,
+        units: _abc.Iterable[_inventory_pb2.HeldUnit] | None = ...,
+        restored: _builtins.int = ...,
+        subject: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "hold_id", b"hold_id", "restored", b"restored", "subject", b"subject", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldLost: _TypeAlias = HoldLost  # noqa: Y015
