@@ -148,7 +148,15 @@ OURS = frozenset(
             "part_of",
         ),
         *("nats_url", "redis_url", "postgres_url", "sandbox_url", "webhook_url", "oidc_issuer", "jwks_url"),
-        *("audience", "stores_prepared", "stream_replicas", "lame_duck_s", "drain_s", "otlp_endpoint"),
+        *(
+            "audience",
+            "stores_prepared",
+            "stream_replicas",
+            "lame_duck_s",
+            "drain_s",
+            "connection_age_s",
+            "otlp_endpoint",
+        ),
         *("trace_ratio", "tls_client_cert_required"),
         *("inventory_target", "checkout_target", "queue_target"),
     }

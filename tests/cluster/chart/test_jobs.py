@@ -16,19 +16,22 @@ import asyncpg
 import jwt
 import pytest
 import redis
+from catraca_operator.resources import FINALIZER
 
-from local.cluster import contents
+from local.cluster import contents, farewell
 from local.parts import HttpProcess
 from local.private import write_private
 from local.servers import binaries, ports
 from local.servers.process import Process
 from local.stack import Stack
 from services.kit.keys import load_ring
+from services.kit.manifest import API_VERSION
 from services.kit.signing import load_signing_ring
 from services.kit.streams import STREAMS, connect_nats
 from tests.cluster.chart.charts import RELEASE, environment, example, of_kind, pods
 from tests.cluster.chart.release import RIGHTS, Release
 from tests.cluster.plane.api import Refused
+from tests.cluster.plane.crds import apply_crd
 from tests.cluster.plane.waiting import eventually
 from tests.cluster.ticketsales.conftest import aside
 
@@ -136,6 +139,30 @@ def test_an_unknown_secret_is_refused(making: Mapping[str, str]) -> None:
     done = run("local.cluster.secrets", {**making, "CATRACA_SECRETS_MADE": "keys,crown"})
     assert done.returncode == 2
     assert "crown" in done.stderr
+
+
+def test_sales_that_stay_are_let_go(release: Release) -> None:
+    """Of the operator's hold alone: somebody else's stays."""
+    apply_crd(release.api)
+    sale = {
+        "apiVersion": API_VERSION,
+        "kind": "TicketSale",
+        "metadata": {"name": "left", "finalizers": [farewell.FINALIZER, "example.com/other"]},
+        "spec": {
+            "title": "Left",
+            "currency": "EUR",
+            "window": {"opensAt": "2030-01-01T00:00:00Z", "closesAt": "2030-01-02T00:00:00Z"},
+            "sections": [{"id": "floor", "capacity": 4, "ticketTypes": [{"id": "full", "price": 1500}]}],
+        },
+    }
+    path = release.path(API_VERSION, "ticketsales", "left")
+    release.api.apply(path, sale)
+    assert farewell.FINALIZER == FINALIZER
+    told_it = {"CATRACA_NAMESPACE": release.namespace, "KUBECONFIG": str(grant(release, "farewell"))}
+    for _ in range(2):
+        done = run("local.cluster.farewell", told_it)
+        assert done.returncode == 0, done.stderr
+        assert release.api.get(path)["metadata"]["finalizers"] == ["example.com/other"]
 
 
 # ---- servers of a trial take what the hook makes ----
