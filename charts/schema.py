@@ -52,6 +52,7 @@ SHAPES: Mapping[str, Json] = {
     "autoscaling.metricLabels": TEXTS,
     "autoscaling.scaleDownStabilizationSeconds": SECONDS,
     "edge.service.type": {"enum": ["LoadBalancer", "NodePort", "ClusterIP"]},
+    "edge.service.externalTrafficPolicy": {"enum": ["Local", "Cluster"]},
     "edge.service.port": PORTS["items"],
     "edge.service.annotations": TEXTS,
     "edge.allowedOrigins": {
@@ -80,6 +81,7 @@ SHAPES: Mapping[str, Json] = {
     "networkPolicy.monitoringNamespaceLabels": TEXTS,
     "networkPolicy.gatewayNamespaceLabels": TEXTS,
     "networkPolicy.webhookNamespaceLabels": TEXTS,
+    "networkPolicy.dnsCidrs": CIDRS,
     "networkPolicy.apiServerCidrs": CIDRS,
     "networkPolicy.externalCidrs": CIDRS,
     "monitoring.serviceMonitor.labels": TEXTS,

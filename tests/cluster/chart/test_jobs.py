@@ -125,6 +125,31 @@ def test_secrets_are_made_once(release: Release, making: Mapping[str, str], tmp_
     assert texts(release, "redis") == before
 
 
+def test_a_ring_of_the_secret_is_rotated(release: Release, making: Mapping[str, str], tmp_path: Path) -> None:
+    """As docs/chart.md has it, with kubectl on both ends."""
+    assert run("local.cluster.secrets", {**making, "CATRACA_SECRETS_MADE": "keys"}).returncode == 0
+    before = texts(release, "keys")
+    name, kubectl = f"{RELEASE}-keys", f"kubectl --namespace {release.namespace}"
+    rotate = f"{sys.executable} -P -m local.cluster.rotate ticket"
+    release.shell(
+        f"set -o pipefail; {kubectl} get secret {name} --output json | {rotate} | {kubectl} replace -f -"
+    )
+    after = texts(release, "keys")
+    assert {key for key in before if before[key] != after[key]} == {"ticket.json"}
+    old, new = (json.loads(each["ticket.json"]) for each in (before, after))
+    assert new[1:] == old and len(new) == 2
+    file = tmp_path / "ticket.json"
+    file.write_text(after["ticket.json"])
+    # The one before signs until every pod has the new one.
+    assert load_signing_ring(file, "ticket_key_file").signing.id == old[0]["id"]
+    # Another while that one is coming would be one too many.
+    with pytest.raises(subprocess.CalledProcessError):
+        release.shell(
+            f"set -o pipefail; {kubectl} get secret {name} --output json | {rotate} > {tmp_path}/none"
+        )
+    assert (tmp_path / "none").read_text() == ""
+
+
 def test_the_hook_reads_no_secret_but_those_it_makes(release: Release, making: Mapping[str, str]) -> None:
     api = release.plane.client(Path(making["KUBECONFIG"]))
     release.api.create(release.path("v1", "secrets"), {"metadata": {"name": "somebody-elses"}})
