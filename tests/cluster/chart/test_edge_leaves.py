@@ -12,19 +12,20 @@ from local.servers import binaries, ports
 from local.servers.process import Process
 from tests.cluster.chart.charts import example, of_kind
 
-PORTS = {8080: ports.reserve(), 9901: ports.reserve()}
+LISTENER, ADMIN = 8080, 9901
 
 
 class Edge(Process):
     """The edge's container, listening where this test may."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__("edge", folder)
-        self._config = config
+        self.ports = {LISTENER: ports.reserve(), ADMIN: ports.reserve()}
+        self._config = folder / "envoy.yaml"
 
     @property
     def address(self) -> str:
-        return f"{ports.HOST}:{PORTS[8080]}"
+        return f"{ports.HOST}:{self.ports[LISTENER]}"
 
     def command(self) -> Sequence[str]:
         (deployment,) = of_kind(example("trial"), "Deployment", "edge")
@@ -48,20 +49,19 @@ def ask(connection: HTTPConnection) -> tuple[int, str | None]:
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edge]:
+    process = Edge(tmp_path)
     (made,) = of_kind(example("trial"), "ConfigMap", "edge")
     config = yaml.safe_load(made["data"]["envoy.yaml"])
     places = [config["admin"]["address"]["socket_address"]]
     places += [each["address"]["socket_address"] for each in config["static_resources"]["listeners"]]
     for place in places:
-        place.update(address=ports.HOST, port_value=PORTS[place["port_value"]])
+        place.update(address=ports.HOST, port_value=process.ports[place["port_value"]])
     for cluster in config["static_resources"]["clusters"]:
         # There is no DNS that knows them, and nobody is asked here.
         (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
         cluster["type"] = "STATIC"
         endpoint["endpoint"]["address"]["socket_address"] = {"address": ports.HOST, "port_value": 1}
-    file = tmp_path / "envoy.yaml"
-    file.write_text(yaml.safe_dump(config))
-    process = Edge(tmp_path, file)
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(config))
     process.start()
     process.wait_ready(60)
     yield process
@@ -77,7 +77,10 @@ def test_clients_are_asked_to_go_before_it_ends(edge: Edge) -> None:
     connection = HTTPConnection(edge.address, timeout=5)
     assert ask(connection) == (200, None)
 
-    here = [each.replace("9901", str(PORTS[9901])).replace(f"sleep {drain_s}", "sleep 0") for each in command]
+    here = [
+        each.replace(str(ADMIN), str(edge.ports[ADMIN])).replace(f"sleep {drain_s}", "sleep 0")
+        for each in command
+    ]
     subprocess.run(here, check=True, timeout=30)
 
     # It still serves, and each answer is the last one of its connection.
