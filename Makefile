@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := services local operator proto/generate.py charts web tests
+SOURCES := services local operator bench proto/generate.py charts web tests
 
 # What `make rush` simulates, and what is passed on to pytest.
 BUYERS ?= 20000
@@ -22,6 +22,8 @@ SEED ?=
 PYTEST_ARGS ?=
 # Processes that `make test` runs tests in, each with servers of its own; 0 is one after the other.
 PARALLEL ?= 2
+# What `make bench` measures; everything if none is named.
+NAMES ?=
 # What `make load` offers at last, for how long each step, from how many processes, and whether it samples.
 RATE ?= 10000
 STEP_S ?= 5
@@ -105,6 +107,10 @@ coverage: $(READY) ## Every test with line and branch coverage, also of the serv
 .PHONY: load
 load: $(READY) ## Offer more and more calls, find the knee, audit, report (RATE=10000 STEP_S=5 WORKERS=1 PROFILE=1)
 	@$(BIN)/python -m tests.load --rate $(RATE) --step-s $(STEP_S) --workers $(WORKERS) --profile $(PROFILE)
+
+.PHONY: bench
+bench: $(READY) ## Measure parts side by side, in ratios of one run (NAMES="seats")
+	@$(BIN)/python -m bench $(NAMES)
 
 ##@ Maintain
 

@@ -90,6 +90,8 @@ class Claim:
     lines: list[tuple[str, str, int]]
     """Section, ticket type, quantity."""
     place: int | None
+    seats: list[tuple[str, int]] = field(default_factory=list)
+    """The seats that it keeps, by section and unit: HELD, though nobody holds them yet."""
 
 
 class Replay:
@@ -102,6 +104,7 @@ class Replay:
         self.promises: dict[str, Promise] = {}
         self.holds: dict[tuple[str, str], Hold] = {}
         self.claims: dict[str, Claim] = {}
+        self.blocks: dict[str, set[tuple[str, int]]] = {}
         self.holds_of_order: dict[str, set[str]] = defaultdict(set)
         self.promised = self.turns = self.watermark = self.sequence = 0
         self.epoch = 0
@@ -164,7 +167,10 @@ class Replay:
         place = _place(change)
         if change.order_id in self.claims:
             self._say("I7", change, f"order {change.order_id} claimed twice")
-        self.claims[change.order_id] = Claim(change.buyer, change.quantity, lines, place)
+        seats = [(unit.section, unit.unit) for unit in change.units]
+        self.claims[change.order_id] = Claim(change.buyer, change.quantity, lines, place, seats)
+        for name, unit in seats:
+            self._mark(change, name, unit, HELD)
         self._spend(change, place, change.quantity)
         self.buyers[change.buyer].claimed += change.quantity
         self._count_claim(lines, 1)
@@ -193,6 +199,8 @@ class Replay:
                 self._say(
                     "I7", change, f"order {change.order_id} claimed {claim.quantity}, held {len(units)}"
                 )
+            if not set(claim.seats) <= {unit[:2] for unit in units}:
+                self._say("I7", change, f"order {change.order_id} claimed seats that it does not hold")
         else:
             self._spend(change, place, len(units))
         self.holds[key] = Hold("HELD", units, change.order_id, place)
@@ -290,10 +298,18 @@ class Replay:
         self.epoch = change.quantity
 
     def _blocked(self, change: InventoryChange) -> None:
+        if change.block_id in self.blocks:
+            self._say("I7", change, f"block {change.block_id} was made twice")
+        self.blocks[change.block_id] = {(unit.section, unit.unit) for unit in change.units}
         self._take(change, [(unit.section, unit.unit, unit.ticket_type) for unit in change.units], BLOCKED)
         self._check_stock(change, {unit.section for unit in change.units})
 
     def _unblocked(self, change: InventoryChange) -> None:
+        named = {(unit.section, unit.unit) for unit in change.units}
+        if self.blocks.get(change.block_id) != named:
+            self._say("I1", change, f"block {change.block_id} gave back units that it had not")
+        # A block ends once: what it gave back it has no more.
+        self.blocks[change.block_id] = set()
         self._free([(unit.section, unit.unit, unit.ticket_type) for unit in change.units], BLOCKED)
         self._check_stock(change, {unit.section for unit in change.units})
 
@@ -311,16 +327,23 @@ class Replay:
     def _take(self, change: InventoryChange, units: Iterable[tuple[str, int, str]], state: int) -> None:
         for name, unit, kind in units:
             section = self.sections[name]
-            found = section.units.get(unit, FREE)
+            found = self._mark(change, name, unit, state)
             if found != FREE:
-                self._say("I1", change, f"unit {name}/{unit} was taken while it was {NAMES[found]}")
                 self._count(section, found, -1)
-            if not 0 <= unit < section.capacity:
-                self._say("I2", change, f"unit {name}/{unit} is beyond the capacity of {section.capacity}")
-            section.units[unit] = state
             self._count(section, state, 1)
             if state != BLOCKED:
                 section.used[kind] += 1
+
+    def _mark(self, change: InventoryChange, name: str, unit: int, state: int) -> int:
+        """Takes a unit that should be FREE to a state; answers the one that it was in."""
+        section = self.sections[name]
+        found = section.units.get(unit, FREE)
+        if found != FREE:
+            self._say("I1", change, f"unit {name}/{unit} was taken while it was {NAMES[found]}")
+        if not 0 <= unit < section.capacity:
+            self._say("I2", change, f"unit {name}/{unit} is beyond the capacity of {section.capacity}")
+        section.units[unit] = state
+        return found
 
     def _free(self, units: Iterable[tuple[str, int, str]], state: int) -> None:
         for name, unit, kind in units:
@@ -340,6 +363,8 @@ class Replay:
 
     def _end_claim(self, claim: Claim) -> None:
         self.buyers[claim.buyer].claimed -= claim.quantity
+        for name, unit in claim.seats:
+            self.sections[name].units.pop(unit, None)
         self._count_claim(claim.lines, -1)
 
     def _count_claim(self, lines: Iterable[tuple[str, str, int]], sign: int) -> None:

@@ -85,7 +85,9 @@ def thinned(samples: Sequence[Sample], now_ms: int) -> tuple[Sample, ...]:
 
 def needed(buyers: int, spec: SaleSpec, per_replica: PerReplica) -> dict[str, int]:
     """Replicas by service for so many buyers at the opening."""
-    units = sum(section.capacity for section in spec.sections)
+    # How many seats a plan has, a manifest need not say: then everyone is taken for somebody who shops.
+    known = all(section.capacity for section in spec.sections)
+    units = sum(section.capacity for section in spec.sections) if known else buyers
     shoppers = min(buyers, units)
     if spec.line.concurrency:
         shoppers = min(shoppers, spec.line.concurrency)

@@ -12,6 +12,7 @@ from catraca.sale.v1.sale_pb2 import (
     LINE_KIND_DRAW,
     SALE_PHASE_ARCHIVED,
     SALE_PHASE_CLOSED,
+    SECTION_KIND_SEATED,
     Sale,
     SaleSpec,
 )
@@ -206,9 +207,14 @@ def _with_pause(spec: SaleSpec, paused: bool) -> SaleSpec:
 def _differs(desired: Desired, sale: Sale) -> bool:
     """Whether the services hold another definition, `paused` left aside."""
     wanted = _with_pause(desired.definition, sale.spec.paused)
+    # What only Define knows: when a lobby without a time opens, and what a seating plan says.
     if not wanted.window.HasField("lobby_opens_at"):
-        # The one default that only Define knows.
         wanted.window.lobby_opens_at.CopyFrom(sale.spec.window.lobby_opens_at)
+    known = {section.id: section for section in sale.spec.sections}
+    for section in wanted.sections:
+        if section.kind == SECTION_KIND_SEATED and section.id in known:
+            section.capacity = section.capacity or known[section.id].capacity
+            section.seats.focus = section.seats.focus or known[section.id].seats.focus
     return wanted != sale.spec
 
 

@@ -80,7 +80,7 @@ def state_value(state: OrderState) -> api.OrderState.ValueType:
 def items_of(messages: Iterable[ledger.HoldItem]) -> tuple[Item, ...]:
     """The items of a request."""
     return tuple(
-        Item(item.section, item.ticket_type, item.quantity, tuple(item.seats), item.together)
+        Item(item.section, item.ticket_type, item.quantity, tuple(item.seats), item.together, item.use)
         for item in messages
     )
 
@@ -214,6 +214,7 @@ def item_message(item: Item) -> ledger.HoldItem:
         quantity=item.quantity,
         seats=item.seats,
         together=item.together,
+        use=ledger.SeatUse.ValueType(item.use),
     )
 
 

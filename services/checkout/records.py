@@ -14,6 +14,8 @@ class Item:
     quantity: int
     seats: tuple[str, ...] = ()
     together: bool = False
+    use: int = 0
+    """For whom the seats are, as catraca.inventory.v1.SeatUse."""
 
 
 @dataclass(frozen=True, slots=True)

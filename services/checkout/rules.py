@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from catraca.sale.v1.sale_pb2 import SaleSpec
+from catraca.inventory.v1.inventory_pb2 import SEAT_USE_ACCESSIBLE, SEAT_USE_COMPANION, SeatUse
+from catraca.sale.v1.sale_pb2 import SECTION_KIND_SEATED, SaleSpec
 
 from services.checkout.records import Item, Order
 from services.checkout.states import OrderState, PaymentState
@@ -18,6 +19,7 @@ HOLD_ID = re.compile(r"[a-z0-9-]{8,64}")
 HASH_ID = re.compile(r"[a-z2-7]{26}")
 MAX_ITEMS = 10
 MAX_QUANTITY = 100
+MAX_SEAT_CHARS = 100
 
 
 class Step(Enum):
@@ -99,6 +101,11 @@ def check_request(idempotency_key: str, items: Sequence[Item], hold_id: str) -> 
         raise _invalid("items", f"1 to {MAX_ITEMS} items, or a hold_id")
     for index, item in enumerate(items):
         _check_item(f"items[{index}]", item)
+    uses = [item.use for item in items]
+    if SEAT_USE_COMPANION in uses and SEAT_USE_ACCESSIBLE not in uses:
+        # As the ledger says too, but before the order is kept.
+        path = f"items[{uses.index(SEAT_USE_COMPANION)}].use"
+        raise _invalid(path, "an accessible item in the same request")
 
 
 def _check_item(path: str, item: Item) -> None:
@@ -109,19 +116,27 @@ def _check_item(path: str, item: Item) -> None:
     if not 1 <= item.quantity <= MAX_QUANTITY:
         expected = f"1 to {MAX_QUANTITY}"
         raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected=expected)
-    if item.seats:
-        # As the ledger says too, but before the order is kept.
-        raise _invalid(f"{path}.seats", "empty: the section is standing")
+    if not all(0 < len(seat) <= MAX_SEAT_CHARS and seat.isprintable() for seat in item.seats):
+        raise _invalid(f"{path}.seats", f"ids of seats, 1 to {MAX_SEAT_CHARS} characters each")
+    if len(set(item.seats)) < len(item.seats):
+        raise _invalid(f"{path}.seats", "each seat once")
+    if len(item.seats) not in (0, item.quantity):
+        raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected="as many as seats")
+    if item.use not in SeatUse.values():
+        raise _invalid(f"{path}.use", "one of the uses")
 
 
 def check_offered(items: Sequence[Item], spec: SaleSpec) -> None:
     """Raise SECTION_NOT_FOUND or TICKET_TYPE_NOT_FOUND for an item that the sale does not have."""
     for item in items:
-        types = [each.ticket_types for each in spec.sections if each.id == item.section]
-        if not types:
+        section = next((each for each in spec.sections if each.id == item.section), None)
+        if section is None:
             raise Refusal("SECTION_NOT_FOUND", section=item.section)
-        if item.ticket_type and all(each.id != item.ticket_type for each in types[0]):
+        if item.ticket_type and all(each.id != item.ticket_type for each in section.ticket_types):
             raise Refusal("TICKET_TYPE_NOT_FOUND", section=item.section, ticket_type=item.ticket_type)
+        if section.kind != SECTION_KIND_SEATED and (item.seats or item.use):
+            # As the ledger says too, but before the order is kept.
+            raise _invalid("items.seats" if item.seats else "items.use", "none: the section is standing")
 
 
 def order_id_of(sale: str, buyer: str, idempotency_key: str) -> str:
@@ -136,6 +151,8 @@ def request_hash(sale: str, buyer: str, idempotency_key: str, items: Sequence[It
     for item in items:
         parts += [item.section, item.ticket_type, str(item.quantity), str(item.together)]
         parts += [str(len(item.seats)), *item.seats]
+        if item.use:
+            parts.append(f"use {item.use}")
     for part in parts:
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)

@@ -17,6 +17,7 @@ from services.inventory.orders import GrpcOrders, Orders
 from services.inventory.rpc import InventoryService
 from services.inventory.rpc_ledger import LedgerService
 from services.inventory.store import SERVICE, Bounds, Store, key_of
+from services.inventory.workers.availability import Availability
 from services.inventory.workers.loader import Loader
 from services.inventory.workers.rebuilder import Rebuilder
 from services.inventory.workers.reconciler import Reconciler
@@ -27,6 +28,7 @@ from services.kit.channels import Channels
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import LiveRing
+from services.kit.plans.store import PlanStore
 from services.kit.redis import connect_to, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
@@ -71,13 +73,24 @@ class Inventory:
             self.definitions,
             bounds_of(settings),
             lambda sale: last_published(js, sale),
+            PlanStore(js).get,
         )
         self.relays = Relays(self.store, self._relay)
         self.loader = Loader(self.store, self.relays.start, self._archived)
         self.sweeper = Sweeper(self.store, lambda: self.relays.sales, settings.sweep_ms / 1000)
         admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
+        self.availability = Availability(
+            lambda sale, since: self.store.submit(sale, {"op": "map", "since": since}),
+            settings.watch_ms / 1000,
+            settings.heartbeat_s,
+        )
         self.service = InventoryService(
-            self.store, self.definitions, admission_keys, settings.snapshot_ms / 1000
+            self.store,
+            self.definitions,
+            admission_keys,
+            self.availability,
+            snapshot_s=settings.snapshot_ms / 1000,
+            streams_per_buyer=settings.streams_per_buyer,
         )
         self.reading = LedgerReading(
             lambda sale: self.store.submit(sale, {"op": "ledger"}),
@@ -104,6 +117,10 @@ class Inventory:
             (add_LedgerServiceServicer_to_server, self.ledger, "catraca.inventory.v1.LedgerService"),
         ]
 
+    async def drain(self) -> None:
+        """Ends the streams that would go on for ever."""
+        self.availability.drain()
+
     def _relay(self, sale: str) -> OutboxRelay:
         return OutboxRelay(
             self._redis,
@@ -111,7 +128,9 @@ class Inventory:
             sale,
             key_of(sale, "out"),
             events.SUBJECT.format(sale=sale),
-            lambda changes, epoch: events.batch_of(sale, epoch or FIRST_EPOCH, changes),
+            lambda changes, epoch: events.batch_of(
+                sale, epoch or FIRST_EPOCH, changes, self.store.house(sale)
+            ),
             trim_after_s=self._keep_s,
             longest_poll_s=IDLE_POLL_S,
         )
@@ -156,12 +175,13 @@ async def main() -> None:
     ]
     try:
         with metrics.read_before_scrape(inventory.reading):
-            await serve(SERVICE, settings, inventory.services)
+            await serve(SERVICE, settings, inventory.services, on_drain=inventory.drain)
         # Those who go on look at an outbox that others fill only now and then.
         await inventory.relays.settle()
     finally:
         await stop(*workers)
         await inventory.rebuilder.close()
+        await inventory.availability.close()
         await inventory.relays.close()
         await inventory.definitions.close()
         await channels.close()

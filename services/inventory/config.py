@@ -56,6 +56,25 @@ class InventorySettings(CommonSettings):
         minimum=0,
         maximum=10_000,
     )
+    watch_ms: int = setting(
+        250,
+        "Milliseconds between readings of a sale whose availability somebody watches; what changes in "
+        "between is told as one.",
+        minimum=20,
+        maximum=10_000,
+    )
+    heartbeat_s: float = setting(
+        10.0,
+        "Seconds after which a watcher of availability hears again although nothing changed.",
+        minimum=0.2,
+        maximum=15.0,
+    )
+    streams_per_buyer: int = setting(
+        20,
+        "Streams of one buyer open at once in this process, of all sales and devices; each costs 25 kB.",
+        minimum=1,
+        maximum=10_000,
+    )
     outbox_keep_s: float = setting(
         300.0, "Seconds that a change stays in Redis after JetStream has it.", minimum=1
     )

@@ -6,6 +6,7 @@ from typing import Any
 from catraca.events.v1 import events_pb2 as pb
 from catraca.inventory.v1 import inventory_pb2
 
+from services.inventory.house import House
 from services.inventory.translate import unit_of
 
 Change = Mapping[str, Any]
@@ -26,12 +27,15 @@ _PLAIN = frozenset(
         "restored",
         "watermark",
         "repair",
+        "block_id",
     }
 )
 
 
-def batch_of(sale: str, epoch: int, changes: Sequence[Change]) -> pb.InventoryBatch:
-    """Consecutive changes of one sale as they are published."""
+def batch_of(sale: str, epoch: int, changes: Sequence[Change], house: House) -> pb.InventoryBatch:
+    """Consecutive changes of one sale as they are published, with the names of its seats."""
+    for change in changes:
+        house.name_units(change.get("units") or ())
     return pb.InventoryBatch(sale=sale, epoch=epoch, changes=[change_of(change) for change in changes])
 
 

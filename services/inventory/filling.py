@@ -8,9 +8,11 @@ from catraca.checkout.v1 import checkout_pb2 as api
 from catraca.checkout.v1.checkout_pb2 import OrderUnits
 from catraca.inventory.v1.inventory_pb2 import HeldUnit, HoldItem
 
+from services.inventory.house import House
 from services.inventory.replay import Claim, Hold, Promise, Replay
-from services.inventory.rules import Command
+from services.inventory.rules import Command, item_of
 from services.inventory.states import WORDS
+from services.kit.errors import Refusal
 
 # One part is one run of the script: it must not keep Redis from others for long.
 RECORDS = 100
@@ -19,17 +21,18 @@ UNITS = 2000
 T = TypeVar("T")
 
 
-def parts_of(replay: Replay, orders: Mapping[str, OrderUnits], stamp: int) -> Iterator[Command]:
+def parts_of(replay: Replay, orders: Mapping[str, OrderUnits], stamp: int, house: House) -> Iterator[Command]:
     """The commands that fill the store, the last one with `last`; `stamp` is the last message's."""
-    yield from (_part(sections=[each]) for each in _sections(replay))
-    for units in _some([_unit(unit) for unit in replay.blocked.values()], UNITS):
-        yield _part(blocked=units)
+    yield from (_part(sections=[each]) for each in _sections(replay, house))
+    for block_id, (state, units) in replay.blocks.items():
+        block = {"block_id": block_id, "state": state, "units": [_unit(unit) for unit in units]}
+        yield _part(blocks=[block])
     promises = [_promise(buyer, promise) for buyer, promise in replay.promises.items()]
     for records in _some(promises, RECORDS):
         yield _part(promises=records)
     for records in _some([_hold(hold) for hold in replay.holds.values()], RECORDS):
         yield _part(holds=records)
-    for records in _some(_claims(replay, orders), RECORDS):
+    for records in _some(_claims(replay, orders, house), RECORDS):
         yield _part(claims=records)
     last = {
         "sequence": replay.sequence,
@@ -41,16 +44,19 @@ def parts_of(replay: Replay, orders: Mapping[str, OrderUnits], stamp: int) -> It
 
 
 def _part(**filled: Any) -> Command:
-    nothing: dict[str, Any] = {"sections": [], "blocked": [], "promises": [], "holds": [], "claims": []}
+    nothing: dict[str, Any] = {"sections": [], "blocks": [], "promises": [], "holds": [], "claims": []}
     return {"op": "fill", **nothing, **filled}
 
 
-def _sections(replay: Replay) -> Iterator[dict[str, Any]]:
+def _sections(replay: Replay, house: House) -> Iterator[dict[str, Any]]:
     """Where each section's units that were never taken begin, and which below are free."""
     taken: dict[str, set[int]] = defaultdict(set)
     for section, unit in (*replay.taken, *replay.blocked):
         taken[section].add(unit)
     for section, units in taken.items():
+        if section in house.layouts:
+            # Seats are found by the map alone.
+            continue
         fresh = max(units) + 1
         back = [unit for unit in range(fresh) if unit not in units]
         for some in _some(back, UNITS) if back else [[]]:
@@ -98,31 +104,31 @@ def _unit(unit: HeldUnit) -> dict[str, Any]:
     }
 
 
-def _claims(replay: Replay, orders: Mapping[str, OrderUnits]) -> list[dict[str, Any]]:
+def _claims(replay: Replay, orders: Mapping[str, OrderUnits], house: House) -> list[dict[str, Any]]:
     """Every claim that the ledger had, and one for each order that must have had one: for repeats."""
-    filled = [_claim(claim, orders.get(claim.order_id)) for claim in replay.claims.values()]
+    filled = [_claim(claim, orders.get(claim.order_id), house) for claim in replay.claims.values()]
     for order in orders.values():
         if order.order_id not in replay.claims and order.state != api.ORDER_STATE_ACCEPTED:
-            filled.append(_claim_of(order))
+            filled.append(_claim_of(order, house))
     return filled
 
 
-def _claim(claim: Claim, order: OrderUnits | None) -> dict[str, Any]:
+def _claim(claim: Claim, order: OrderUnits | None, house: House) -> dict[str, Any]:
     record: dict[str, Any] = {
         "order_id": claim.order_id,
         "buyer": claim.buyer,
         "word": "CLAIMED",
         "state": claim.state,
         "ends": claim.ends_ms,
-        "lines": _items(claim.lines),
+        "lines": _lines(claim),
         "quantity": claim.quantity,
-        "items": _items(order.items if order is not None and order.items else claim.lines),
+        "items": _asked(order, house) if order is not None and order.items else _items(claim.lines),
     }
     record |= {"hold_id": claim.hold_id} if claim.hold_id else {}
     return record | ({} if claim.place is None else {"place": claim.place})
 
 
-def _claim_of(order: OrderUnits) -> dict[str, Any]:
+def _claim_of(order: OrderUnits, house: House) -> dict[str, Any]:
     """The claim of an order that was taken on: spent, or refused as the order says."""
     refused = order.state == api.ORDER_STATE_REJECTED and order.reason in WORDS["claim"]
     record: dict[str, Any] = {
@@ -133,9 +139,33 @@ def _claim_of(order: OrderUnits) -> dict[str, Any]:
         "ends": order.accepted_at_ms,
         "lines": [],
         "quantity": 0,
-        "items": _items(order.items),
+        "items": _asked(order, house),
     }
     return record | ({} if order.items else {"hold_id": order.hold_id})
+
+
+def _lines(claim: Claim) -> list[dict[str, Any]]:
+    """The lines of a claim, each of a seated section with the seats that are kept for it."""
+    kept: dict[str, list[int]] = defaultdict(list)
+    for seat in claim.seats:
+        kept[seat.section].append(seat.unit)
+    lines = _items(claim.lines)
+    for line in lines:
+        seats = kept[line["section"]]
+        if seats:
+            line["units"], kept[line["section"]] = seats[: line["quantity"]], seats[line["quantity"] :]
+    return lines
+
+
+def _asked(order: OrderUnits, house: House) -> list[dict[str, Any]]:
+    """What an order asked for, as its CLAIM says it."""
+    if not order.items:
+        return []
+    try:
+        return house.with_units([item_of(item) for item in order.items])
+    except Refusal:
+        # It was refused for that, and is again before it comes to what was kept.
+        return _items(order.items)
 
 
 def _items(items: Iterable[HoldItem]) -> list[dict[str, Any]]:

@@ -150,15 +150,20 @@ class Rebuild:
                 self._give_back(hold, "RELEASED")
             else:
                 self._return(hold, hold.standing)
-        blocked = [unit for unit in wanted if id_of(unit) in self.replay.blocked]
-        if blocked:
-            self._add("UNBLOCKED", units=blocked)
+        for block_id in {self.replay.blocked.get(id_of(unit)) for unit in wanted} - {None}:
+            assert block_id is not None
+            self._add("UNBLOCKED", block_id=block_id, units=self.replay.blocks[block_id][1])
+        for order_id in {self.replay.kept.get(id_of(unit)) for unit in wanted} - {None, order.order_id}:
+            assert order_id is not None
+            self._unclaim(self.replay.claims[order_id])
         return True
 
     def _hold(self, order: OrderUnits, wanted: Sequence[HeldUnit]) -> Hold:
         """– → HELD: the hold was made after the last published change."""
         claim = self.replay.claims.get(order.order_id)
-        if claim is not None and claim.state == "OPEN" and claim.quantity != len(wanted):
+        kept = {id_of(seat) for seat in claim.seats} if claim is not None else set()
+        fits = claim is not None and claim.quantity == len(wanted) and kept <= set(map(id_of, wanted))
+        if claim is not None and claim.state == "OPEN" and not fits:
             self._unclaim(claim)
         has_claim = claim is not None and claim.state == "OPEN"
         place = self._place_for(order, len(wanted))

@@ -49,6 +49,8 @@ class Claim:
     place: int | None = None
     hold_id: str = ""
     """Where it bound a hold of the buyer's."""
+    seats: list[HeldUnit] = field(default_factory=list)
+    """Those that it keeps, of seated sections."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,12 @@ class Replay:
         self.holds: dict[HoldId, Hold] = {}
         self.claims: dict[str, Claim] = {}
         self.promises: dict[str, Promise] = {}
-        self.blocked: dict[UnitId, HeldUnit] = {}
+        self.blocks: dict[str, tuple[str, list[HeldUnit]]] = {}
+        """The organiser's, by id: BLOCKED or UNBLOCKED, and the units."""
+        self.blocked: dict[UnitId, str] = {}
+        """By which block each unit is blocked."""
+        self.kept: dict[UnitId, str] = {}
+        """For which order's claim each seat is kept."""
         self.has: dict[str, Has] = defaultdict(Has)
         self.taken: dict[UnitId, HoldId] = {}
         """Which hold has each unit that is HELD or SOLD."""
@@ -141,8 +148,10 @@ class Replay:
             quantity=change.quantity,
             ends_ms=change.until_ms,
             place=_place(change),
+            seats=list(change.units),
         )
         self.claims[change.order_id] = claim
+        self.kept |= {id_of(seat): change.order_id for seat in claim.seats}
         self._spend(change.buyer, claim.place, claim.quantity)
         self._count_claim(claim, 1)
 
@@ -231,9 +240,11 @@ class Replay:
         promise.ended_ms = min(change.at_ms, promise.turn_ends_ms)
 
     def _blocked(self, change: pb.InventoryChange) -> None:
-        self.blocked |= {id_of(unit): unit for unit in change.units}
+        self.blocks[change.block_id] = ("BLOCKED", list(change.units))
+        self.blocked |= {id_of(unit): change.block_id for unit in change.units}
 
     def _unblocked(self, change: pb.InventoryChange) -> None:
+        self.blocks[change.block_id] = ("UNBLOCKED", list(change.units))
         for unit in change.units:
             self.blocked.pop(id_of(unit), None)
 
@@ -262,6 +273,9 @@ class Replay:
 
     def _count_claim(self, claim: Claim, sign: int) -> None:
         self.has[claim.buyer].claimed += sign * claim.quantity
+        if sign < 0:
+            for seat in claim.seats:
+                self.kept.pop(id_of(seat), None)
         for line in claim.lines:
             self.claimed[line.section] += sign * line.quantity
             self.used[line.section, line.ticket_type] += sign * line.quantity

@@ -8,6 +8,7 @@ from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.inventory.v1 import inventory_pb2_grpc
 
 from services.inventory import rules, translate
+from services.inventory.house import House
 from services.inventory.store import Result, Store
 from services.inventory.workers.relay import Relays
 from services.kit.definitions import Definitions
@@ -125,7 +126,9 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
             raise Refusal("INVALID_FIELD", field="commands", expected=f"at most {rules.COMMANDS}")
         # The sale is judged first: an unknown one is no command's fault.
         await self._definitions.found(sale)
-        read = [_read(command) for command in commands]
+        await self._store.loaded(sale)
+        house = self._store.house(sale)
+        read = [_read(command, house) for command in commands]
         wanted = [command for command in read if not isinstance(command, Refusal)]
         return _answer(read, await self._store.enqueue(sale, wanted))
 
@@ -154,9 +157,12 @@ def _word_of(error: Exception) -> str:
     return refusal.word
 
 
-def _read(command: pb.Command) -> rules.Command | Refusal:
+def _read(command: pb.Command, house: House) -> rules.Command | Refusal:
     """The command as the script takes it, or why it cannot be; that does not stop the others."""
     try:
-        return rules.command_of(command)
+        read = rules.command_of(command)
+        if "items" in read:
+            read["items"] = (house.to_block if read["op"] == "block" else house.with_units)(read["items"])
+        return read
     except Refusal as refusal:
         return refusal

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import Refusal
+from services.kit.plans.layout import Layout
 
 SALE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL = SALE_ID
@@ -23,6 +24,10 @@ CALLEES = 1000
 COMMANDS = 1000
 # More than any hold has: every item of it at its largest.
 UNITS = ITEMS * QUANTITY
+# What one block may take: a run of the script serves nobody else meanwhile.
+BLOCKED = 1000
+SEAT_CHARS = 100
+SEATS_PAGE, SEATS_LARGEST_PAGE = 2000, 5000
 # Lua counts in doubles: integers beyond this are not exact there.
 LARGEST = 2**53 - 1
 # Moments are told as Timestamps, which end with the year 9999.
@@ -32,14 +37,21 @@ Command = dict[str, Any]
 """One command as the script takes it: `op` and named fields; what is absent is left out."""
 
 
-def definition_for_script(sale: sale_pb2.Sale) -> dict[str, Any]:
+def definition_for_script(sale: sale_pb2.Sale, layouts: Mapping[str, Layout]) -> dict[str, Any]:
     """The part of a sale's definition that the ledger goes by, times in milliseconds.
 
-    Raises Refusal DEFINITION_INVALID for what this ledger cannot keep.
+    `layouts` are those of the seated sections. Raises Refusal DEFINITION_INVALID for a sale without sections,
+    and for a seated section without seats.
     """
     spec = sale.spec
-    _check_keepable(spec)
+    if not spec.sections:
+        raise _not_kept("spec.sections", "a sale has at least one section")
+    for place, section in enumerate(spec.sections):
+        if section.kind == sale_pb2.SECTION_KIND_SEATED and section.id not in layouts:
+            raise _not_kept(f"spec.sections[{place}].kind", "there is no seating plan")
+    release = spec.seating_plan.release_at if spec.seating_plan.HasField("release_at") else None
     return {
+        **({} if release is None else {"release_ms": _ms(release)}),
         "line": has_line(sale),
         "lobby_opens_ms": _ms(spec.window.lobby_opens_at),
         "opens_ms": _ms(spec.window.opens_at),
@@ -56,6 +68,7 @@ def definition_for_script(sale: sale_pb2.Sale) -> dict[str, Any]:
             {
                 "id": section.id,
                 "capacity": section.capacity,
+                **({"seats": layouts[section.id].for_script()} if section.id in layouts else {}),
                 "types": [
                     {"id": each.id, "price": each.price, "quota": each.quota} for each in section.ticket_types
                 ],
@@ -65,23 +78,23 @@ def definition_for_script(sale: sale_pb2.Sale) -> dict[str, Any]:
     }
 
 
+def _not_kept(path: str, problem: str) -> Refusal:
+    return Refusal("DEFINITION_INVALID", f"{path}: {problem}.", path=path, problem=problem)
+
+
+def seats_of(spec: sale_pb2.SaleSpec) -> sale_pb2.SaleSpec:
+    """The part of a spec that units follow from: the plan's digest and which seats are whose."""
+    part = sale_pb2.SaleSpec()
+    for section in spec.sections:
+        if section.kind == sale_pb2.SECTION_KIND_SEATED and spec.HasField("seating_plan"):
+            part.seating_plan.digest = spec.seating_plan.digest
+            part.sections.add(id=section.id, kind=section.kind, seats=section.seats)
+    return part
+
+
 def has_line(sale: sale_pb2.Sale) -> bool:
     """Whether buyers are called, rather than hold while the sale is open."""
     return bool(sale.spec.line.kind != sale_pb2.LINE_KIND_NONE)
-
-
-def _check_keepable(spec: sale_pb2.SaleSpec) -> None:
-    if spec.HasField("seating_plan"):
-        raise _not_kept("spec.seatingPlan", "seating plans are not sold here yet")
-    for place, section in enumerate(spec.sections):
-        if section.kind == sale_pb2.SECTION_KIND_SEATED:
-            raise _not_kept(f"spec.sections[{place}].kind", "seated sections are not sold here yet")
-    if not spec.sections:
-        raise _not_kept("spec.sections", "a sale has at least one section")
-
-
-def _not_kept(path: str, problem: str) -> Refusal:
-    return Refusal("DEFINITION_INVALID", f"{path}: {problem}.", path=path, problem=problem)
 
 
 def _ms(moment: Timestamp) -> int:
@@ -103,7 +116,7 @@ def check_hold_id(hold_id: str) -> None:
 
 
 def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand") -> list[dict[str, Any]]:
-    """The items of a request or command as the script takes them.
+    """The items of a request or command, which the sale's House makes into those that the script takes.
 
     Raises Refusal INVALID_FIELD or INVALID_QUANTITY.
     """
@@ -112,21 +125,76 @@ def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand") -> list
     return [_item_of(item, f"items[{place}]") for place, item in enumerate(items.items)]
 
 
+def item_of(item: pb.HoldItem) -> dict[str, Any]:
+    """One item as `items_of`."""
+    return _item_of(item, "item")
+
+
 def _item_of(item: pb.HoldItem, path: str) -> dict[str, Any]:
-    _match(LABEL, item.section, f"{path}.section", "a section's id")
-    if not 1 <= item.quantity <= QUANTITY:
-        raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected=f"1 to {QUANTITY}")
-    if item.seats:
-        raise _invalid(f"{path}.seats", "no seats: the section is standing")
-    wanted = {"section": item.section, "quantity": item.quantity}
+    wanted = _some_of(item, path, QUANTITY)
     if item.ticket_type:
         _match(LABEL, item.ticket_type, f"{path}.ticket_type", "a ticket type's id")
         wanted["ticket_type"] = item.ticket_type
+    if item.together:
+        wanted["together"] = True
+    if item.use not in pb.SeatUse.values():
+        raise _invalid(f"{path}.use", "one of the uses")
+    if item.use:
+        wanted["use"] = pb.SeatUse.Name(item.use).removeprefix("SEAT_USE_")
     return wanted
 
 
+def blocked_of(request: "pb.BlockRequest | pb.BlockCommand") -> list[dict[str, Any]]:
+    """The items of a block, as `items_of`."""
+    if not 1 <= len(request.items) <= ITEMS:
+        raise _invalid("items", f"1 to {ITEMS} items")
+    items = [_some_of(item, f"items[{place}]", BLOCKED) for place, item in enumerate(request.items)]
+    if sum(item["quantity"] for item in items) > BLOCKED:
+        raise Refusal("INVALID_QUANTITY", field="items", expected=f"{BLOCKED} units together at most")
+    return items
+
+
+def _some_of(item: pb.HoldItem | pb.BlockItem, path: str, most: int) -> dict[str, Any]:
+    """So many units of a section, or its seats."""
+    _match(LABEL, item.section, f"{path}.section", "a section's id")
+    if not 1 <= item.quantity <= most:
+        raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected=f"1 to {most}")
+    wanted: dict[str, Any] = {"section": item.section, "quantity": item.quantity}
+    if item.seats:
+        if len(item.seats) > most or not all(_is_seat(seat) for seat in item.seats):
+            raise _invalid(f"{path}.seats", f"at most {most} ids of seats")
+        wanted["seats"] = list(item.seats)
+    return wanted
+
+
+def _is_seat(seat: str) -> bool:
+    return 0 < len(seat) <= SEAT_CHARS and seat.isprintable()
+
+
+def check_section(section: str) -> None:
+    """Raises Refusal INVALID_FIELD for what cannot be a section's id."""
+    _match(LABEL, section, "section", "a section's id")
+
+
+def check_block_id(block_id: str) -> None:
+    """Raises Refusal INVALID_FIELD for what cannot be a block's id."""
+    _match(HOLD_ID, block_id, "block_id", "8 to 64 characters of a–z, 0–9 and hyphens")
+
+
+def page_of(request: pb.ListSeatsRequest) -> tuple[int, int]:
+    """The first unit of a page and the one after its last. Raises Refusal INVALID_FIELD."""
+    if request.first_unit < 0:
+        raise _invalid("first_unit", "0 or more")
+    if not 0 <= request.page_size <= SEATS_LARGEST_PAGE:
+        raise _invalid("page_size", f"0 to {SEATS_LARGEST_PAGE}")
+    return request.first_unit, request.first_unit + (request.page_size or SEATS_PAGE)
+
+
 def command_of(command: pb.Command) -> Command:
-    """One command of the contract as the script takes it. Raises Refusal for one that cannot be."""
+    """One command of the contract as the script takes it, once the sale's House has made seats into units.
+
+    Raises Refusal for one that cannot be.
+    """
     kind = command.WhichOneof("command")
     if kind is None:
         raise _invalid("command", "one of the commands")
@@ -220,6 +288,16 @@ def _reacquire(command: pb.ReacquireCommand) -> Command:
     return _of_hold(command) | _of_order(command) | {"units": units}
 
 
+def _block(command: pb.BlockCommand) -> Command:
+    check_block_id(command.block_id)
+    return {"block_id": command.block_id, "items": blocked_of(command)}
+
+
+def _unblock(command: pb.UnblockCommand) -> Command:
+    check_block_id(command.block_id)
+    return {"block_id": command.block_id}
+
+
 def _turn(command: pb.LapseCommand | pb.LookCommand) -> Command:
     _bounded(command.place, "place")
     return _of_buyer(command) | {"place": command.place}
@@ -236,6 +314,8 @@ _TRANSLATORS: Mapping[str, Callable[[Any], Command]] = {
     "reacquire": _reacquire,
     "lapse": _turn,
     "look": _turn,
+    "block": _block,
+    "unblock": _unblock,
 }
 
 

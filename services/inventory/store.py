@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catraca.sale.v1 import sale_pb2
 from redis.asyncio import Redis
 
 from services.inventory import metrics
-from services.inventory.rules import Command, definition_for_script
+from services.inventory.house import House
+from services.inventory.rules import Command, definition_for_script, seats_of
 from services.kit import metrics as kit_metrics
 from services.kit.batcher import Batcher, PerKey
 from services.kit.definitions import Definition, Definitions
@@ -20,6 +22,8 @@ from services.kit.epochs import Epoch, Epochs
 from services.kit.errors import Refusal, refuse_word
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
+from services.kit.plans.compiled import Plan
+from services.kit.plans.layout import layouts
 from services.kit.redis import OUTAGES
 
 log = get_logger(__name__)
@@ -30,8 +34,12 @@ REFUSED_FOR_S = 1.0
 RUNS = 5
 RETRY_S = (0.02, 0.5)
 LUA = Path(__file__).parent / "lua"
-KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out")
-"""The keys of a sale that every run names; two for each section follow."""
+KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out", "blocks")
+"""The keys of a sale that every run names; those for each section follow."""
+SECTION_KEYS = ("units", "returned", "layout", "runs")
+"""The keys of a section; the last two are a seated one's."""
+
+EMPTY = House()
 
 Result = dict[str, Any]
 """What a command came to: `word`, and what the word brings with it."""
@@ -75,13 +83,19 @@ class Store:
         definitions: Definitions,
         bounds: Bounds,
         last_published: Callable[[str], Awaitable[int]],
+        plan_of: Callable[[str], Awaitable[Plan]],
     ) -> None:
-        """`last_published` answers the sequence of the last change of a sale that JetStream has."""
+        """`last_published` answers the sequence of the last change of a sale that JetStream has, `plan_of` a
+        seating plan by its digest.
+        """
         self._redis = redis
         self._epochs = epochs
         self._definitions = definitions
         self._bounds = bounds
         self._last_published = last_published
+        self._plan_of = plan_of
+        # With what each was made from: seats are fixed once defined, but sections may come.
+        self._houses: dict[str, tuple[sale_pb2.SaleSpec, House]] = {}
         self._script = Script.load(LUA, KEYS)
         self._loaded: dict[str, Loaded] = {}
         # Sales whose store lost changes, until it is filled again: its epoch, and the last change it had.
@@ -156,7 +170,8 @@ class Store:
             results += await self._run_some(sale, commands[len(results) :])
         metrics.count_commands(commands, results)
         self._tell(sale, results[-1]["sequence"])
-        return results
+        house = self.house(sale)
+        return [house.named(result) for result in results]
 
     def _tell(self, sale: str, sequence: int) -> None:
         """Tells of changes of the sale, this process's own and those of others."""
@@ -227,6 +242,25 @@ class Store:
             self._known[sale] = max(self._known.get(sale, 0), published)
             self._compared[sale] = losses
         return self._known.get(sale, 0)
+
+    # ---- seats ----
+
+    def house(self, sale: str) -> House:
+        """The seats of a loaded sale; nobody's where it has none."""
+        _, house = self._houses.get(sale, (None, EMPTY))
+        return house
+
+    async def _house_of(self, definition: Definition) -> House:
+        """The seats of a definition, read from its plan where that is not done already."""
+        sale, wanted = definition.sale.sale, seats_of(definition.sale.spec)
+        known, house = self._houses.get(sale, (None, EMPTY))
+        if not wanted.HasField("seating_plan") or known == wanted:
+            return house
+        plan = await self._plan_of(wanted.seating_plan.digest)
+        # A stadium takes half a second.
+        house = House(await asyncio.to_thread(layouts, wanted, plan))
+        self._houses[sale] = wanted, house
+        return house
 
     # ---- loading ----
 
@@ -304,10 +338,11 @@ class Store:
 
     async def _define(self, definition: Definition, epoch: Epoch) -> Loaded:
         sale = definition.sale.sale
-        content = definition_for_script(definition.sale)
+        house = await self._house_of(definition)
+        content = definition_for_script(definition.sale, house.layouts)
         sections = tuple(section["id"] for section in content["sections"])
         loaded = Loaded(epoch.number, definition.revision, sections)
-        command = {"op": "define", "revision": definition.revision, "def": content}
+        command = _define_command(definition, house)
         # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
         # not sell it once more.
         losses = self._losses
@@ -367,11 +402,7 @@ class Store:
 
         Raises NotLoaded where the store is at a later epoch already.
         """
-        command = {
-            "op": "define",
-            "revision": definition.revision,
-            "def": definition_for_script(definition.sale),
-        }
+        command = _define_command(definition, await self._house_of(definition))
         loaded = _loaded_as(definition, epoch)
         await self._run_once(definition.sale.sale, loaded, [command], filling="begin", seen=0)
 
@@ -382,6 +413,7 @@ class Store:
 
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
+        self._houses.pop(sale, None)
         self._forget_epoch(sale)
         self.recovered(sale)
         self._batchers.drop(sale)
@@ -415,6 +447,15 @@ def _not_loaded(sale: str) -> Refusal:
     return Refusal("SALE_NOT_LOADED", sale=sale)
 
 
+def _define_command(definition: Definition, house: House) -> Command:
+    return {
+        "op": "define",
+        "revision": definition.revision,
+        "def": definition_for_script(definition.sale, house.layouts),
+        "layouts": {id: {"layout": each.packed, "runs": each.runs} for id, each in house.layouts.items()},
+    }
+
+
 def _loaded_as(definition: Definition, epoch: Epoch) -> Loaded:
     sections = tuple(section.id for section in definition.sale.spec.sections)
     return Loaded(epoch.number, definition.revision, sections)
@@ -423,5 +464,5 @@ def _loaded_as(definition: Definition, epoch: Epoch) -> Loaded:
 def _keys(sale: str, sections: Sequence[str]) -> list[str]:
     named = [key_of(sale, name) for name in KEYS]
     for section in sections:
-        named += [key_of(sale, f"units:{section}"), key_of(sale, f"returned:{section}")]
+        named += [key_of(sale, f"{name}:{section}") for name in SECTION_KEYS]
     return named

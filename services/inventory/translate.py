@@ -9,6 +9,7 @@ from catraca.sale.v1 import sale_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import Refusal, refuse_word
+from services.kit.plans.layout import Layout
 
 Result = Mapping[str, Any]
 
@@ -26,6 +27,8 @@ def result_of(result: Result) -> pb.Result:
     )
     if result.get("hold"):
         message.hold.CopyFrom(hold_of(result["hold"]))
+    if result.get("block"):
+        message.block.CopyFrom(block_of(result["block"]))
     if result.get("promise"):
         message.promise.CopyFrom(pb.Promise(**result["promise"]))
     if result.get("ledger"):
@@ -63,10 +66,34 @@ def hold_of(hold: Result) -> pb.Hold:
 
 
 def unit_of(unit: Result) -> pb.HeldUnit:
-    """One unit in a hold."""
+    """One unit in a hold, or in a block."""
     return pb.HeldUnit(
-        section=unit["section"], unit=unit["unit"], ticket_type=unit["ticket_type"], price=unit["price"]
+        section=unit["section"],
+        unit=unit["unit"],
+        ticket_type=unit.get("ticket_type", ""),
+        price=unit.get("price", 0),
+        seat=unit.get("seat", ""),
     )
+
+
+def seat_of(layout: Layout, unit: int) -> pb.Seat:
+    """One seat of a section."""
+    x, y = layout.points[unit]
+    return pb.Seat(
+        unit=unit,
+        id=layout.ids[unit],
+        name=layout.labels[unit],
+        x=x,
+        y=y,
+        # Uses have the same numbers in a layout; an ordinary seat's is the enum's zero.
+        use=pb.SeatUse.ValueType(layout.use_of(unit)),
+    )
+
+
+def block_of(block: Result) -> pb.Block:
+    """Units taken out of the sale."""
+    units = [unit_of(unit) for unit in block["units"]]
+    return pb.Block(block_id=block["block_id"], blocked=block["blocked"], units=units)
 
 
 def ledger_of(ledger: Result) -> pb.Ledger:

@@ -39,8 +39,9 @@ class LedgerState:
     """The ledger's watermark and counts."""
 
     watermark: int
-    # What a CALL may still promise; what is promised and unspent; what is held.
+    # What a CALL may promise, and what it may later on; what is promised and unspent; what is held.
     unpromised: int
+    reserved: int
     promised: int
     held: int
     turns: int
@@ -176,6 +177,7 @@ def ledger_of(ledger: inventory_pb2.Ledger) -> LedgerState:
     return LedgerState(
         watermark=ledger.watermark,
         unpromised=ledger.unpromised,
+        reserved=ledger.reserved,
         promised=counts.promised,
         held=counts.held,
         turns=ledger.turns,

@@ -119,11 +119,13 @@ def joins_anew(turn: Turn, limit: int) -> bool:
     return turn.state is PlaceState.FINISHED and (turn.has is None or turn.has < limit)
 
 
-def availability(*, unpromised: int, promised: int, held: int, claims: int) -> Availability:
-    """What there is to wait for, by the ledger: `unpromised` units may still be offered to those who wait."""
+def availability(*, unpromised: int, reserved: int, promised: int, held: int, claims: int) -> Availability:
+    """What there is to wait for, by the ledger: `unpromised` units may still be offered to those who wait,
+    and `reserved` ones from a later time on.
+    """
     if unpromised > 0:
         return Availability.SELLING
-    if promised > 0 or held > 0 or claims > 0:
+    if reserved > 0 or promised > 0 or held > 0 or claims > 0:
         return Availability.MAY_RETURN
     return Availability.SOLD_OUT
 

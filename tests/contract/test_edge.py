@@ -16,6 +16,7 @@ from catraca.sale.v1 import sale_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from local.servers.envoy import TEMPLATE, Upstreams, endpoints, render
+from services.inventory.config import InventorySettings
 from services.kit.channels import NOT_REPEATED
 from services.kit.errors import Refusal, trailing_metadata_of
 from services.notifier.config import Settings as NotifierSettings
@@ -117,7 +118,7 @@ def test_what_services_say_among_themselves_has_no_route(service: ServiceDescrip
     assert [path for path in map(path_of, service.methods) if route_of(path) is not None] == []
 
 
-@pytest.mark.parametrize("settings", [QueueSettings, NotifierSettings])
+@pytest.mark.parametrize("settings", [QueueSettings, InventorySettings, NotifierSettings])
 def test_heartbeats_come_well_before_a_silent_stream_is_ended(settings: type[Any]) -> None:
     (slowest,) = (
         each.metadata["maximum"] for each in dataclasses.fields(settings) if each.name == "heartbeat_s"

@@ -10,9 +10,9 @@ from services.inventory.store import LUA
 from services.kit.lua import fragments, parse_header
 
 PROTO = Path(__file__).parents[2] / "proto/catraca/inventory/v1/inventory.proto"
-NOT_SERVED = {"block", "unblock"}
+NOT_SERVED: set[str] = set()
 # Commands that the service uses itself.
-INTERNAL = {"define", "show", "ledger", "expire", "fill", "sold", "drop"}
+INTERNAL = {"define", "show", "ledger", "expire", "fill", "sold", "drop", "map"}
 
 
 def words_in_the_contract() -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ ANSWER_S = 10.0
 CHUNK_BYTES = 128 * 1024
 
 
-async def back_up(running: RunningStack, into: Path) -> None:
-    """Copies what the three stores hold, and the keys, without stopping anything."""
+async def back_up(running: RunningStack, into: Path, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Copies what the three stores hold, and the keys, without stopping anything.
+
+    `meanwhile` happens between JetStream and Redis: what JetStream lacks, the outbox in Redis still has.
+    """
     into.mkdir()
     data = Path(running.data)
     _run(["pg_dump", "--format=custom", f"--file={into / 'postgres.dump'}", running.postgres_url])
@@ -37,6 +40,7 @@ async def back_up(running: RunningStack, into: Path) -> None:
             await _snapshot(nc, stream.name, into / f"{stream.name}.snapshot")
     finally:
         await nc.close()
+    await meanwhile()
     # Synced at every write and only appended to: a copy is whole up to its last command.
     shutil.copy(data / "redis" / "appendonly.aof", into / "appendonly.aof")
     shutil.copytree(data / "keys", into / "keys")

@@ -36,8 +36,8 @@ class Backup:
     folder: Path
     sale: str
     tickets: dict[str, checkout_pb2.Order]
-    called: str
-    place: int
+    places: dict[str, int]
+    """Of the one who was called, and of one who joined while the backup was made."""
     ledger: Path
     """The payment provider's own, which is nobody's to restore: it goes on."""
 
@@ -66,11 +66,13 @@ async def backup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Back
             tickets = {name: await bought(buyers[name], client) for name in names[:2]}
             place = await called(buyers["carla"])
             await organiser.pause(sale, True)
-            await back_up(running, folder / "kept")
+            late = Buyer(at, sale, running.minter().mint("dora"))
+            await back_up(running, folder / "kept", late.join)
+            late_place = (await late.place()).place
             ledger = folder / "sandbox.sqlite"
             with sqlite3.connect(stack.data / ledger.name) as now, sqlite3.connect(ledger) as copy:
                 now.backup(copy)
-    yield Backup(folder / "kept", sale, tickets, "carla", place, ledger)
+    yield Backup(folder / "kept", sale, tickets, {"carla": place, "dora": late_place}, ledger)
 
 
 def organiser_of(running: RunningStack, at: Connection) -> Organiser:
@@ -94,24 +96,36 @@ async def kept_tickets(backup: Backup, running: RunningStack, at: Connection) ->
         assert [ticket.code for ticket in order.tickets] == [ticket.code for ticket in before.tickets]
 
 
+def units(order: checkout_pb2.Order) -> set[int]:
+    return {ticket.unit for ticket in order.tickets}
+
+
+def sold_units(backup: Backup) -> set[int]:
+    return set().union(*map(units, backup.tickets.values()))
+
+
 async def test_a_sale_goes_on_from_its_backup(backup: Backup, tmp_path: Path) -> None:
     async with await backup.in_a_new_stack(tmp_path / "after", with_redis=True) as stack:
         running = stack.running
-        verdict = await audit(Sources.of(running), backup.sale, settled=True)
-        assert verdict.ok, verdict.to_json()
-
+        await audited(backup, running)
         async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
             await kept_tickets(backup, running, at)
-            carla = Buyer(at, backup.sale, running.minter().mint(backup.called))
-            assert (await carla.place()).place == backup.place
+            carla, dora = (Buyer(at, backup.sale, running.minter().mint(name)) for name in backup.places)
+            assert [(await buyer.place()).place for buyer in (carla, dora)] == [*backup.places.values()]
             await organiser_of(running, at).pause(backup.sale, False)
             # The turn that ran is still hers: the promise was kept.
             order = await bought(carla, client)
-            before = {ticket.unit for kept in backup.tickets.values() for ticket in kept.tickets}
-            assert before.isdisjoint(ticket.unit for ticket in order.tickets)
+            assert units(order).isdisjoint(sold_units(backup))
 
-        verdict = await audit(Sources.of(running), backup.sale, settled=True)
-        assert verdict.ok, verdict.to_json()
+        await audited(backup, running)
+
+
+async def audited(backup: Backup, running: RunningStack) -> None:
+    """Clean, once what the backup's JetStream did not have yet is published."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (verdict := await audit(Sources.of(running), backup.sale, settled=True)).ok:
+            assert set(verdict.broken) <= {"I8", "I11"}, verdict.to_json()
+            await asyncio.sleep(0.2)
 
 
 async def test_without_redis_tickets_are_kept_and_nothing_is_sold_twice(
@@ -119,8 +133,13 @@ async def test_without_redis_tickets_are_kept_and_nothing_is_sold_twice(
 ) -> None:
     async with await backup.in_a_new_stack(tmp_path / "after", with_redis=False) as stack:
         running = stack.running
-        async with Connection(Targets(**running.targets)) as at:
+        async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
             await kept_tickets(backup, running, at)
-            carla = Buyer(at, backup.sale, running.minter().mint(backup.called))
-            with pytest.raises(Refusal, match="SALE_NOT_LOADED"):
+            carla = Buyer(at, backup.sale, running.minter().mint("carla"))
+            # As long as the store is not rebuilt nobody is served; one that is rebuilt sells nothing again.
+            try:
                 await carla.enter()
+            except Refusal as refusal:
+                assert refusal.word == "SALE_NOT_LOADED"
+            else:
+                assert units(await bought(carla, client)).isdisjoint(sold_units(backup))

@@ -70,6 +70,11 @@ def _last_page(s: Scene) -> str:
     return base64.urlsafe_b64encode(f"{int(s.now * 1000)}:{LONG_AGO_ID}".encode()).decode()
 
 
+def blocked() -> inventory.BlockItem:
+    """One unit to be blocked."""
+    return inventory.BlockItem(section="floor", quantity=1)
+
+
 def commands(s: Scene) -> list[inventory.Command]:
     """One of each command that the ledger serves; each is right."""
     mine = {"buyer": s.names["@alice.id"], "hold_id": "a-ledgers-hold"}
@@ -94,6 +99,8 @@ def commands(s: Scene) -> list[inventory.Command]:
         returned,
         inventory.Command(reacquire=inventory.ReacquireCommand(**bound, units=[paid])),
         inventory.Command(lapse=inventory.LapseCommand(buyer=s.names["@alice.id"])),
+        inventory.Command(block=inventory.BlockCommand(block_id="a-ledgers-block", items=[blocked()])),
+        inventory.Command(unblock=inventory.UnblockCommand(block_id="a-ledgers-block")),
         inventory.Command(look=inventory.LookCommand(buyer=s.names["@alice.id"])),
     ]
 
@@ -127,6 +134,17 @@ RIGHT: Mapping[str, Right] = {
     "InventoryService.Release": _buyers(lambda s: inventory.ReleaseRequest(sale=FREE, hold_id="alice-held")),
     "InventoryService.GetHold": _buyers(lambda s: inventory.GetHoldRequest(sale=FREE, hold_id="alice-held")),
     "InventoryService.GetAvailability": _anyones(lambda s: inventory.GetAvailabilityRequest(sale=FREE)),
+    "InventoryService.ListSeats": _anyones(
+        lambda s: inventory.ListSeatsRequest(sale=FREE, section="floor", first_unit=1, page_size=1)
+    ),
+    "InventoryService.GetSeatMap": _anyones(lambda s: inventory.GetSeatMapRequest(sale=FREE)),
+    "InventoryService.WatchAvailability": _anyones(lambda s: inventory.WatchAvailabilityRequest(sale=FREE)),
+    "InventoryService.Block": _organisers(
+        lambda s: inventory.BlockRequest(sale=SPARE, block_id="a-new-block", items=[blocked()])
+    ),
+    "InventoryService.Unblock": _organisers(
+        lambda s: inventory.UnblockRequest(sale=SPARE, block_id="a-new-block")
+    ),
     "LedgerService.Apply": _services(lambda s: inventory.ApplyRequest(sale=LEDGER, commands=commands(s))),
     "LedgerService.ApplyStream": _services(
         lambda s: inventory.ApplyStreamRequest(sale=LEDGER, commands=commands(s))

@@ -22,6 +22,8 @@ OWN_GROUND = {
     "SaleService.Define": (SPARE, *NEW),
     "SaleService.Pause": (SPARE, *NEW),
     "SaleService.Archive": (SPARE, *NEW),
+    "InventoryService.Block": (SPARE, *NEW),
+    "InventoryService.Unblock": (SPARE, *NEW),
     "LedgerService.Apply": (LEDGER,),
     "LedgerService.ApplyStream": (LEDGER,),
     "LedgerService.Drop": (LEDGER,),
@@ -42,6 +44,7 @@ NASTY = (
 NEAR: dict[str, Sequence[str]] = {
     "sale": (*SALES, "no-such-sale"),
     "hold_id": ("alice-held", "alice-gone", "bob-held", "a-new-hold", "a-ledgers-hold", "never-made"),
+    "block_id": ("a-new-block", "a-ledgers-block", "never-made"),
     "idempotency_key": ("alice-waiting", "bob-waiting", "a-new-click", "another-click"),
     "order_id": ("@alice.order.waiting", "@alice.order.confirmed", "@bob.order.waiting", LONG_AGO_ID),
     "admission": (

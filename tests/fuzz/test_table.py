@@ -100,7 +100,7 @@ def between(low: int, high: int) -> Kind:
     return undefined(low - 1, high + 1, -1, LOWEST, HIGHEST)
 
 
-COMMANDS_NOT_SERVED = frozenset({"block", "unblock"})
+COMMANDS_NOT_SERVED: frozenset[str] = frozenset()
 """They are refused whatever is in them."""
 TEXT_200 = undefined("a" * 201, HUGE)
 
@@ -115,6 +115,17 @@ ROWS: Mapping[str, Kind] = {
     "HoldItem.quantity": QUANTITY,
     "HoldItem.seats": invalid(["A1"], ["A1", "A1"], [""], [NUL], [HUGE], ["A1"] * 101),
     "HoldItem.together": ANY,
+    # The section is standing.
+    "HoldItem.use": invalid(1, 2, 3, -1, LOW, HIGH),
+    "BlockRequest.block_id": HOLD_ID,
+    "BlockRequest.items": many(0, 11),
+    "BlockItem.section": LABEL,
+    "BlockItem.quantity": Kind("INVALID_QUANTITY", (0, -1, 1001, LOW, HIGH)),
+    "BlockItem.seats": invalid(["A1"], [""], [NUL], [HUGE], ["A1"] * 1001),
+    "UnblockRequest.block_id": HOLD_ID,
+    "ListSeatsRequest.section": LABEL,
+    "ListSeatsRequest.first_unit": invalid(-1, LOW),
+    "ListSeatsRequest.page_size": invalid(-1, 5001, LOW, HIGH),
     "GetOrderRequest.order_id": ID,
     "CancelOrderRequest.order_id": ID,
     "ListOrdersRequest.page_size": invalid(-1, 101, LOW, HIGH),
@@ -191,9 +202,8 @@ ROWS: Mapping[str, Kind] = {
     "ReacquireCommand.buyer": ID,
     "ReacquireCommand.order_id": ID,
     "BlockCommand.block_id": HOLD_ID,
-    "BlockCommand.units": many(1, 1001),
+    "BlockCommand.items": many(0, 11),
     "UnblockCommand.block_id": HOLD_ID,
-    "UnblockCommand.units": many(1, 1001),
     # It may be on its way: Load waits for it, and says so when the time is over.
     "LoadRequest.revision": Kind("DEADLINE", (2**63, 2**64 - 1)),
     "SubscribeManyRequest.add": many_texts(1001),

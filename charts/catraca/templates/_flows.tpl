@@ -62,6 +62,7 @@ Who calls whom within the release, the one list that all NetworkPolicies are mad
 {{- if and (has .component (list "queue" "inventory" "checkout" "notifier" "prepare")) (not $v.dev.nats.enabled) }}{{ $ports = concat $ports $v.networkPolicy.natsPorts }}{{ end -}}
 {{- if and (has .component (list "checkout" "prepare")) (not $v.dev.postgres.enabled) (not $v.postgres.cloudNativePG.enabled) }}{{ $ports = concat $ports $v.networkPolicy.postgresPorts }}{{ end -}}
 {{- if and (has .component (list "queue" "inventory" "checkout" "notifier" "edge" "tokens")) (not $v.dev.issuer.enabled) }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
+{{- if and (eq .component "queue") $v.queue.settings.drand_urls }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
 {{- if and (eq .component "checkout") (not $v.dev.sandbox.enabled) }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
 {{- if and (has .component (list "queue" "inventory" "checkout" "notifier")) $v.monitoring.tracing.endpoint }}{{ $ports = concat $ports $v.networkPolicy.otlpPorts }}{{ end -}}
 {{- toJson ($ports | uniq) -}}

@@ -1,17 +1,18 @@
 -- One run: opens the view of the sale, ends what is due, lets each command decide in turn, and writes once.
 --
--- ARGV[1] is the envelope: `epoch`, `sections` (ids in the order of their keys: two for each section, its map
--- of units and its list of returned ones), `budget` (what one run may cost, about 10 µs each),
--- `refused_orders` (how many of one buyer's are kept within the time of a hold), `seen` (the last change that the
--- caller knows of), `create` where the sale may be made from nothing, and `filling` of whoever fills the store again
--- under a new epoch: `begin` empties it, `go on` fills it, and nobody else is answered until it is full. ARGV[2] is the list of commands, each with its `op`.
+-- ARGV[1] is the envelope: `epoch`, `sections` (ids in the order of their keys: for each section its map of
+-- units, its list of returned ones, and where it is seated its layout and the summary of its free runs), `budget`
+-- (what one run may cost, about 10 µs each), `refused_orders` (how many of one buyer's are kept within the time of a
+-- hold), `seen` (the last change that the caller knows of), `create` where the sale may be made from nothing, and
+-- `filling` of whoever fills the store again under a new epoch: `begin` empties it, `go on` fills it, and nobody else
+-- is answered until it is full. ARGV[2] is the list of commands, each with its `op`.
 --
 -- Answers one result per command, in order. They may be fewer than the commands: the run stops where its
 -- budget is spent, or where more is due than one run can end, for nothing is judged before all that is due
 -- has ended. The caller runs the rest again.
 --@include keys
 local records, view, changes, maps, units, promises = {}, {}, {}, {}, {}, {}
-local rights, claims, holds, expiry, account = {}, {}, {}, {}, {}
+local rights, claims, holds, expiry, account, seats = {}, {}, {}, {}, {}, {}
 local transitions = {}
 local envelope = cmsgpack.unpack(ARGV[1])
 local commands = cmsgpack.unpack(ARGV[2])
@@ -20,10 +21,12 @@ local function refuse(word, detail)
   return { word = word, detail = detail }
 end
 
-keys.units, keys.returned = {}, {}
-for place, id in ipairs(envelope.sections) do
-  keys.units[id] = KEYS[FIXED_KEYS + 2 * place - 1]
-  keys.returned[id] = KEYS[FIXED_KEYS + 2 * place]
+local OF_SECTION = { 'units', 'returned', 'layout', 'runs' }
+for number, name in ipairs(OF_SECTION) do
+  keys[name] = {}
+  for place, id in ipairs(envelope.sections) do
+    keys[name][id] = KEYS[FIXED_KEYS + #OF_SECTION * (place - 1) + number]
+  end
 end
 
 --@include lib
@@ -60,10 +63,12 @@ end
 if view.dropped then
   redis.call('UNLINK', unpack(KEYS))
 else
+  seats.settle()
   -- The outbox goes first: it is the one write that Redis may still refuse.
   changes.flush()
   view.flush()
   maps.flush()
   units.flush()
+  seats.flush()
 end
 return cmsgpack.pack(results)

@@ -1,7 +1,7 @@
--- Purpose: Fills in a part of what is known of a sale whose store was lost: sections' free units, blocked units,
+-- Purpose: Fills in a part of what is known of a sale whose store was lost: sections' free units, the organiser's blocks,
 --   promises, holds and claims, each at most once. The part that brings `last` is the last one: the sale is sold again.
 -- KEYS: none
--- ARGV: sections, blocked, promises, holds, claims, last
+-- ARGV: sections, blocks, promises, holds, claims, last
 -- Returns: FILLED
 local function promise_in(promise)
   view.save_promise(promise.buyer, promise)
@@ -52,7 +52,13 @@ transitions.fill = function(cmd)
   for _, section in ipairs(cmd.sections) do
     units.put_free(section.id, section.fresh, section.returned)
   end
-  units.put(cmd.blocked, 'BLOCKED')
+  for _, block in ipairs(cmd.blocks) do
+    if block.state == 'BLOCKED' then
+      units.put(block.units, 'BLOCKED')
+    end
+    block.asked = ''
+    view.save_block(block)
+  end
   for _, promise in ipairs(cmd.promises) do promise_in(promise) end
   for _, hold in ipairs(cmd.holds) do hold_in(hold) end
   for _, claim in ipairs(cmd.claims) do claim_in(claim) end

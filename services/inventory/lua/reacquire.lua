@@ -1,5 +1,6 @@
 -- Purpose: FREE → SOLD for an order whose payment came when its hold was gone. Exempt from turn and window, never from
---   the limit or from what is promised to others. Takes the same units where they are free, else others of their kind.
+--   the limit or from what is promised to others. Takes the same units where they are free, else others
+--   of their kind; of seats no others.
 --   A repair is for an order that has tickets for these very units: nobody's limit can change that any more.
 -- KEYS: none
 -- ARGV: hold_id, buyer, order_id, units, repair
@@ -18,14 +19,6 @@ local function lines_of(wanted)
     by_kind[kind].quantity = by_kind[kind].quantity + 1
   end
   return lines
-end
-
-local function refusal_of(cmd, lines)
-  local refusal = rights.to_reacquire(cmd.buyer, lines, #cmd.units, cmd.repair)
-  if not refusal and cmd.repair and not units.are_free(cmd.units) then
-    return refuse('SECTION_SOLD_OUT', { section = cmd.units[1].section })
-  end
-  return refusal
 end
 
 local function take(wanted, lines)
@@ -57,7 +50,7 @@ transitions.reacquire = function(cmd)
     return holds.bound(hold)
   end
   local lines = lines_of(cmd.units)
-  local refusal = refusal_of(cmd, lines)
+  local refusal = rights.to_reacquire(cmd.buyer, cmd.units, lines, cmd.repair)
   if refusal then
     return refusal
   end

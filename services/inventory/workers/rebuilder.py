@@ -175,7 +175,7 @@ class Rebuilder:
             except WrongSequence:
                 await self._check_epoch(sale, epoch)
         await self._tell(sale, replay, rebuild.changes)
-        for part in parts_of(replay, orders, stamp):
+        for part in parts_of(replay, orders, stamp, self._store.house(sale)):
             await self._store.fill(definition, epoch, part)
         return [events.act_name(change.act) for change in rebuild.changes]
 

@@ -128,7 +128,6 @@ def not_offered(spec: SaleSpec, offered: Offered) -> list[Wrong]:
             bool(spec.line.beacon) and not offered.beacon,
             "is not offered: the queue's CATRACA_DRAND_URLS names no relay",
         ),
-        "spec.seatingPlan": (spec.HasField("seating_plan"), "is not offered"),
     }
     return [Wrong(path, problem) for path, (refused, problem) in asked.items() if refused]
 

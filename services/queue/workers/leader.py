@@ -242,7 +242,11 @@ class Leader:
         if state is None:
             return
         availability = rules.availability(
-            unpromised=state.unpromised, promised=state.promised, held=state.held, claims=state.claims
+            unpromised=state.unpromised,
+            reserved=state.reserved,
+            promised=state.promised,
+            held=state.held,
+            claims=state.claims,
         )
         if availability is not standing.availability:
             await self._store.tell(self._sale, availability, fence)

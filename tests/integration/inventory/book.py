@@ -7,8 +7,10 @@ from typing import Any
 import msgpack
 from redis.asyncio import Redis
 
-from services.inventory.store import KEYS, LUA, key_of
+from services.inventory.store import KEYS, LUA, SECTION_KEYS, key_of
 from services.kit.lua import Script
+from services.kit.plans.layout import layouts
+from tests.plans import hall, plan_of, seated_section, spec_of_seats
 
 SCRIPT = Script.load(LUA, KEYS)
 STATES = {"HELD": 1, "SOLD": 2}
@@ -50,6 +52,19 @@ def section(name: str, capacity: int, **quotas: int) -> dict[str, Any]:
     return {"id": name, "capacity": capacity, "types": types}
 
 
+def seated(name: str, *rows: str, **how: Any) -> dict[str, Any]:
+    """A seated section, a row per text as in `tests.plans.hall`, with the ticket types full and half."""
+    quotas, how = how.pop("quotas", {}), {"categories": ("Hall",), **how}
+    made = seated_section(name, *how.pop("categories"), **how)
+    layout = layouts(spec_of_seats(made), plan_of(hall(*rows)))[name]
+    return section(name, len(layout.ids), **quotas) | {"layout": layout}
+
+
+def _for_script(of: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in of.items() if name != "layout"}
+    return told | ({"seats": of["layout"].for_script()} if "layout" in of else {})
+
+
 def items(*wanted: tuple[str, int] | tuple[str, int, str]) -> list[dict[str, Any]]:
     """Items of (section, quantity) or (section, quantity, ticket type)."""
     return [
@@ -86,17 +101,20 @@ class Book:
     def keys(self) -> list[str]:
         keys = [key_of(self.sale, name) for name in KEYS]
         for each in self.named:
-            keys += [key_of(self.sale, f"{kind}:{each}") for kind in ("units", "returned")]
+            keys += [key_of(self.sale, f"{kind}:{each}") for kind in SECTION_KEYS]
         return keys
 
     async def define(self, content: dict[str, Any], *, create: bool = False) -> Result:
         """A further revision; its moments are relative to the sale's start."""
-        moments = ("lobby_opens_ms", "opens_ms", "closes_ms")
-        absolute = content | {name: self.start + content[name] for name in moments}
+        moments = ("lobby_opens_ms", "opens_ms", "closes_ms", "release_ms")
+        absolute = content | {name: self.start + content[name] for name in moments if name in content}
+        laid = {each["id"]: each["layout"] for each in content["sections"] if "layout" in each}
+        absolute["sections"] = [_for_script(each) for each in content["sections"]]
+        told = {id: {"layout": each.packed, "runs": each.runs} for id, each in laid.items()}
         before, self.content = self.content, content
         self.named += [each["id"] for each in content["sections"] if each["id"] not in self.named]
         (result,) = await self.some(
-            [{"op": "define", "revision": self.revision + 1, "def": absolute}], create=create
+            [{"op": "define", "revision": self.revision + 1, "def": absolute, "layouts": told}], create=create
         )
         if result["word"] == "DEFINED":
             self.revision += 1
@@ -121,10 +139,10 @@ class Book:
         self.epoch += 1
         moments = ("lobby_opens_ms", "opens_ms", "closes_ms")
         absolute = self.content | {name: self.start + self.content[name] for name in moments}
-        define = {"op": "define", "revision": self.revision, "def": absolute}
+        define = {"op": "define", "revision": self.revision, "def": absolute, "layouts": {}}
         await self.some([define], filling="begin")
         await self.at(0)
-        nothing = {name: [] for name in ("sections", "blocked", "promises", "holds", "claims")}
+        nothing = {name: [] for name in ("sections", "blocks", "promises", "holds", "claims")}
         last = {"sequence": 100, "watermark": watermark, "at_ms": self.start, "stamp": 1}
         (result,) = await self.some([{"op": "fill", **nothing, **filled, "last": last}], filling="go on")
         return result
@@ -204,6 +222,47 @@ class Book:
     async def sections(self) -> dict[str, dict[str, Any]]:
         """Each section's counts."""
         return {each["section"]: each for each in (await self.do("ledger"))["sections"]}
+
+    async def summary(self, name: str) -> bytes:
+        """A seated section's free runs, a byte for each block."""
+        return bytes(await self.redis.get(key_of(self.sale, f"runs:{name}")))
+
+    def unit(self, section: str, seat: str) -> int:
+        """The unit of a seat by its name."""
+        layout = next(each["layout"] for each in self.content["sections"] if each["id"] == section)
+        return int(layout.units[seat])
+
+    def seats(self, result: Result) -> list[str]:
+        """The names of the seats that a result's hold or block has."""
+        laid = {each["id"]: each.get("layout") for each in self.content["sections"]}
+        of = result.get("hold") or result["block"]
+        return [laid[unit["section"]].ids[unit["unit"]] for unit in of["units"]]
+
+    async def sit(
+        self,
+        name: str,
+        hold_id: str,
+        section: str,
+        wanted: int | str,
+        *,
+        place: int | None = None,
+        **more: Any,
+    ) -> Result:
+        """A hold of so many best seats, or of seats by name: `A1 A2`."""
+        return await self.do(
+            "hold",
+            buyer=buyer(name),
+            hold_id=hold_id,
+            items=[self.seat_item(section, wanted, **more)],
+            place=place,
+        )
+
+    def seat_item(self, section: str, wanted: int | str, **more: Any) -> dict[str, Any]:
+        """An item of so many best seats, or of seats by name."""
+        if isinstance(wanted, int):
+            return {"section": section, "quantity": wanted} | more
+        found = [self.unit(section, seat) for seat in wanted.split()]
+        return {"section": section, "quantity": len(found), "units": found} | more
 
     async def outbox(self) -> list[dict[str, Any]]:
         """Every change that was made, in order."""

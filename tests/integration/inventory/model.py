@@ -1,10 +1,13 @@
 """The ledger's rules once more, as plainly as they can be said: what the script is compared with.
 
-Units are counted, never numbered, everything is found by looking at everything, and time is an argument.
+Units are counted and only seats are numbered, everything is found by looking at everything, and time is an
+argument.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.integration.inventory.model_seats import Reserved, Seating, Taken, Unit, apart, side_by_side
 
 Lines = list[tuple[str, str, int]]
 Answer = dict[str, Any]
@@ -30,6 +33,7 @@ class Claim:
     state: str = "OPEN"
     place: int | None = None
     lines: Lines = field(default_factory=list)
+    seats: list[Unit] = field(default_factory=list)
     ends: int = 0
     hold_id: str | None = None
 
@@ -44,6 +48,7 @@ class Hold:
     hold_id: str
     asked: object
     lines: Lines
+    seats: list[Unit]
     ends: int
     place: int | None
     order_id: str | None = None
@@ -54,6 +59,14 @@ class Hold:
     @property
     def quantity(self) -> int:
         return sum(quantity for _, _, quantity in self.lines)
+
+
+@dataclass
+class Block:
+    asked: object
+    quantities: dict[str, int]
+    seats: list[Unit]
+    state: str = "BLOCKED"
 
 
 class Model:
@@ -67,10 +80,14 @@ class Model:
         self.claims: dict[str, Claim] = {}
         self.holds: dict[tuple[str, str], Hold] = {}
         self.made: dict[str, tuple[int, int]] = {}
+        self.blocks: dict[str, Block] = {}
 
     def define(self, definition: dict[str, Any]) -> None:
         self.definition = definition
         self.sections = {each["id"]: each for each in definition["sections"]}
+        self.seatings = {
+            each["id"]: Seating(each["layout"]) for each in definition["sections"] if "layout" in each
+        }
 
     # ---- what is counted ----
 
@@ -90,15 +107,51 @@ class Model:
         lines = [line for each in (*self.open_claims(), *self.held(), *self.sold()) for line in each.lines]
         return sum(q for s, k, q in lines if s == section and kind in (None, k))
 
+    def blocked(self, section: str) -> int:
+        return sum(b.quantities.get(section, 0) for b in self.blocks.values() if b.state == "BLOCKED")
+
+    def free(self, section: str) -> int:
+        return int(self.sections[section]["capacity"]) - self.taken(section) - self.blocked(section)
+
+    def occupied(self, section: str) -> dict[int, int]:
+        """The seats that are not free, with the state that the map has of them."""
+        found: dict[int, int] = {}
+        kept = [*self.open_claims(), *self.held()]
+        blocks = [block for block in self.blocks.values() if block.state == "BLOCKED"]
+        for state, those in ((1, kept), (2, self.sold()), (3, blocks)):
+            found |= {unit: state for each in those for s, unit in each.seats if s == section}
+        return found
+
+    def released(self) -> bool:
+        return "release_ms" in self.definition and self.now >= self.definition["release_ms"]
+
+    def reserved_free(self, section: str, use: str | None = None) -> int:
+        """Free accessible and companion seats."""
+        seating = self.seatings.get(section)
+        if seating is None:
+            return 0
+        uses = (use,) if use else ("ACCESSIBLE", "COMPANION")
+        taken = self.occupied(section)
+        return sum(seating.use_of(unit) in uses for unit in seating.units() if unit not in taken)
+
+    def kept_back(self, section: str) -> int:
+        """Units that those who hold accessible or companion seats may have back instead."""
+        if not self.definition["line"] or self.released() or section not in self.seatings:
+            return 0
+        seating, taken = self.seatings[section], self.occupied(section)
+        return sum(seating.use_of(unit) != "ORDINARY" for unit, state in taken.items() if state == 1)
+
     def left_of_type(self, section: str, kind: str) -> int:
         definition = self.sections[section]
         quota = next(each["quota"] for each in definition["types"] if each["id"] == kind)
-        free = definition["capacity"] - self.taken(section)
+        free = self.free(section)
         return min(free, quota - self.taken(section, kind)) if quota else free
 
-    def left(self, section: str) -> int:
+    def left(self, section: str, use: str | None = None) -> int:
+        if use:
+            return self.reserved_free(section, use)
         definition = self.sections[section]
-        free = definition["capacity"] - self.taken(section)
+        free = self.free(section) - (0 if self.released() else self.reserved_free(section))
         if any(each["quota"] == 0 for each in definition["types"]):
             return free
         by_quota = sum(each["quota"] - self.taken(section, each["id"]) for each in definition["types"])
@@ -108,7 +161,7 @@ class Model:
         return sum(promise.left for promise in self.live())
 
     def unpromised(self) -> int:
-        return sum(self.left(section) for section in self.sections) - self.promised()
+        return sum(self.left(each) - self.kept_back(each) for each in self.sections) - self.promised()
 
     def has(self, buyer: str) -> int:
         everything = (*self.open_claims(), *self.held(), *self.sold())
@@ -174,8 +227,8 @@ class Model:
             return "PAUSED" if definition["paused"] else "OPEN"
         return "LOBBY" if self.now >= definition["lobby_opens_ms"] else "SCHEDULED"
 
-    def taking(self, command: Answer) -> str | tuple[Lines, Promise | None]:
-        """A refusal's word, or the lines and the promise that they spend."""
+    def taking(self, command: Answer) -> str | tuple[Lines, list[Unit], Promise | None]:
+        """A refusal's word, or the lines, their seats, and the promise that they spend."""
         if self.phase() not in ("OPEN", "PAUSED"):
             return "WRONG_PHASE"
         lines: Lines = []
@@ -202,20 +255,63 @@ class Model:
             return "LIMIT_REACHED"
         if promise and quantity > promise.left:
             return "ALLOWANCE_EXCEEDED"
-        if not promise and quantity > self.unpromised():
+        for_anyone = sum(item["quantity"] for item in command["items"] if "use" not in item)
+        if not promise and for_anyone and for_anyone > self.unpromised():
             return "SOLD_OUT"
-        refusal = self.section_refusal(lines)
-        if refusal is None and self.too_many_holds(command["buyer"], promise):
+        seats = self.seats_of(command["items"], lines)
+        if isinstance(seats, str):
+            return seats
+        if self.too_many_holds(command["buyer"], promise):
             return "HOLD_LIMIT"
-        return refusal or (lines, promise)
+        return lines, seats, promise
 
-    def section_refusal(self, lines: Lines) -> str | None:
-        for section, kind, _ in lines:
-            of_section = sum(q for s, _, q in lines if s == section)
-            of_type = sum(q for s, k, q in lines if (s, k) == (section, kind))
-            if of_section > self.left(section) or of_type > self.left_of_type(section, kind):
+    def seats_of(self, items: list[Answer], lines: Lines) -> str | list[Unit]:
+        """The seats of all lines, one line after the other; or a refusal's word."""
+        chosen: list[Unit] = []
+        anchors: dict[str, int] = {}
+        for place, item in enumerate(items):
+            section, use = item["section"], item.get("use")
+            seating = self.seatings.get(section)
+            taken: set[int] = set()
+            if seating:
+                taken = {*self.occupied(section), *(unit for s, unit in chosen if s == section)}
+                try:
+                    seating.check_named(item, taken, released=self.released())
+                except (Taken, Reserved) as refusal:
+                    return refusal.word
+            if self.counts_refuse(items, lines, place):
                 return "SECTION_SOLD_OUT"
-        return None
+            if seating is None:
+                continue
+            units = item.get("units") or self.best(seating, item, taken, anchors.get(section))
+            if units is None:
+                return "NOT_ADJACENT"
+            if use == "ACCESSIBLE":
+                anchors.setdefault(section, seating.block_of(units[0]))
+            chosen += [(section, unit) for unit in units]
+        return chosen
+
+    def best(self, seating: Seating, item: Answer, taken: set[int], anchor: int | None) -> list[int] | None:
+        use, count, together = item.get("use"), item["quantity"], item.get("together", False)
+        ranges = seating.ranges(use, released=self.released())
+        beside = anchor if use == "COMPANION" else None
+        if beside is not None:
+            near = seating.nearby(ranges, beside, count, taken)
+            if near and len(near) == count:
+                return near
+        if together or beside is None:
+            found = side_by_side(seating, ranges, count, taken)
+            if found:
+                return found
+        return None if together else apart(seating, ranges, count, taken, beside)
+
+    def counts_refuse(self, items: list[Answer], lines: Lines, place: int) -> bool:
+        section, kind, _ = lines[place]
+        use = items[place].get("use")
+        so_far = list(zip(items, lines, strict=True))[: place + 1]
+        for_use = sum(q for item, (s, _, q) in so_far if s == section and item.get("use") == use)
+        of_type = sum(q for _, (s, k, q) in so_far if (s, k) == (section, kind))
+        return for_use > self.left(section, use) or of_type > self.left_of_type(section, kind)
 
     def too_many_holds(self, buyer: str, promise: Promise | None) -> bool:
         most = self.definition["holds_per_turn"]
@@ -297,7 +393,7 @@ class Model:
         if isinstance(taking, str):
             claim.word = taking
             return claim
-        claim.lines, promise = taking
+        claim.lines, claim.seats, promise = taking
         self.count_hold(command["buyer"], promise)
         if promise:
             promise.left -= claim.quantity
@@ -323,9 +419,9 @@ class Model:
         taking = self.taking(command)
         if isinstance(taking, str):
             return {"word": taking}
-        lines, promise = taking
+        lines, seats, promise = taking
         self.count_hold(command["buyer"], promise)
-        hold = Hold(*key, repr(command["items"]), lines, self.now + self.definition["hold_ms"], None)
+        hold = Hold(*key, repr(command["items"]), lines, seats, self.now + self.definition["hold_ms"], None)
         if promise:
             promise.left -= hold.quantity
             hold.place = promise.place
@@ -360,7 +456,7 @@ class Model:
         claim.state = "SPENT"
         ends = max(claim.ends, self.now + self.definition["hold_ms"])
         key = (command["buyer"], command["hold_id"])
-        hold = Hold(*key, claim.asked, claim.lines, ends, claim.place, command["order_id"])
+        hold = Hold(*key, claim.asked, claim.lines, claim.seats, ends, claim.place, command["order_id"])
         self.holds[key] = hold
         return {"word": "HELD"} | self.shown(hold)
 
@@ -426,6 +522,33 @@ class Model:
         hold.state = "RETURNED"
         return {"word": "RETURNED"} | self.shown(hold)
 
+    def block_(self, command: Answer) -> Answer:
+        known = self.blocks.get(command["block_id"])
+        if known:
+            return {"word": "BLOCKED" if known.asked == repr(command["items"]) else "IDEMPOTENCY_KEY_REUSED"}
+        block = Block(repr(command["items"]), {}, [])
+        for item in command["items"]:
+            section, quantity = item["section"], item["quantity"]
+            if section not in self.sections:
+                return {"word": "SECTION_NOT_FOUND"}
+            block.quantities[section] = block.quantities.get(section, 0) + quantity
+            block.seats += [(section, unit) for unit in item.get("units", ())]
+            if any(unit in self.occupied(section) for unit in item.get("units", ())):
+                return {"word": "UNITS_IN_USE"}
+        # As it would be: nothing below nothing, and what is promised is there.
+        self.blocks[command["block_id"]] = block
+        if any(self.free(section) < 0 for section in self.sections) or self.unpromised() < 0:
+            del self.blocks[command["block_id"]]
+            return {"word": "UNITS_IN_USE"}
+        return {"word": "BLOCKED"}
+
+    def unblock_(self, command: Answer) -> Answer:
+        block = self.blocks.get(command["block_id"])
+        if block is None:
+            return {"word": "BLOCK_NOT_FOUND"}
+        block.state = "UNBLOCKED"
+        return {"word": "UNBLOCKED"}
+
     def lapse_(self, command: Answer) -> Answer:
         promise = self.promises.get(command["buyer"])
         if promise and promise.state == "PROMISED" and promise.place == command["place"]:
@@ -444,4 +567,8 @@ class Model:
     def shown(hold: Hold) -> Answer:
         """What an answer says of a hold."""
         lines = sorted((s, k) for s, k, quantity in hold.lines for _ in range(quantity))
-        return {"state": hold.state, "units": lines, "order_id": hold.order_id, "ends": hold.ends}
+        seats = sorted(hold.seats)
+        return {
+            **{"state": hold.state, "units": lines, "order_id": hold.order_id, "ends": hold.ends},
+            "seats": seats,
+        }

@@ -166,7 +166,7 @@ async def with_everything(book: Book) -> Result:
     result = await book.refill(
         watermark=3,
         sections=[{"id": "floor", "fresh": 4, "returned": [1]}],
-        blocked=[unit("floor", 3)],
+        blocks=[{"block_id": "block-0001", "state": "BLOCKED", "units": [unit("floor", 3)]}],
         promises=[promise],
         holds=[held_hold, sold_hold],
         claims=[claim],

@@ -62,7 +62,9 @@ async def test_a_new_section_is_sold_by_every_replica(
     assert (held.state, staged.units[0].section) == (pb.HOLD_STATE_HELD, "stage")
 
 
-async def test_seats_are_not_sold_yet(replica: Replica, define: Define, sale_id: str, redis: Client) -> None:
+async def test_seats_without_a_plan_are_not_sold(
+    replica: Replica, define: Define, sale_id: str, redis: Client
+) -> None:
     made = spec(floor=7)
     made.sections[0].kind = sale_pb2.SECTION_KIND_SEATED
     revision = await define(made)

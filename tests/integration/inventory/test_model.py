@@ -10,11 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from local.servers.redis import Redis
 from services.kit.redis import connect
-from tests.integration.inventory.book import Book, buyer, definition, items, section
+from tests.integration.inventory.book import Book, buyer, definition, items, seated, section
 from tests.integration.inventory.model import Model
 
 BUYERS = [buyer(name) for name in ("ana", "bia", "carla", "davi")]
-SECTIONS = [section("floor", 5, half=2), section("balcony", 4, full=2, half=2)]
+HALL = seated("hall", "ooo oo", "ooooo", accessible=("B1",), companion=("B2",), quotas={"half": 3})
+SECTIONS = [section("floor", 5, half=2), section("balcony", 4, full=2, half=2), HALL]
 
 buyers = st.sampled_from(BUYERS)
 numbers = st.integers(0, 5)
@@ -26,6 +27,40 @@ wanted = st.lists(
     ),
     min_size=1,
     max_size=2,
+)
+# In the hall by name or as the best there are; together with what is wanted elsewhere, or not.
+best = st.fixed_dictionaries(
+    {"section": st.just("hall"), "quantity": st.sampled_from([1, 2, 2, 3, 4])},
+    optional={
+        "together": st.just(True),
+        "use": st.sampled_from(["ACCESSIBLE", "COMPANION"]),
+        "ticket_type": st.sampled_from(["full", "half"]),
+    },
+)
+named = st.lists(st.integers(0, HALL["capacity"] - 1), min_size=1, max_size=3, unique=True).flatmap(
+    lambda units: st.fixed_dictionaries(
+        {"section": st.just("hall"), "quantity": st.just(len(units)), "units": st.just(units)},
+        optional={"use": st.sampled_from(["ACCESSIBLE", "COMPANION"])},
+    )
+)
+seats = st.one_of(
+    st.lists(best, min_size=1, max_size=2),
+    st.lists(best, min_size=1, max_size=1),
+    st.lists(named, min_size=1, max_size=1),
+    st.tuples(named, best).map(list),
+    st.tuples(best, wanted).map(lambda pair: [pair[0], *items(*pair[1])]),
+)
+blocked = st.one_of(
+    st.lists(
+        st.fixed_dictionaries(
+            {"section": st.sampled_from(["floor", "balcony", "cellar"]), "quantity": st.integers(1, 4)}
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    st.lists(named, min_size=1, max_size=1).map(
+        lambda them: [{name: value for name, value in each.items() if name != "use"} for each in them]
+    ),
 )
 # Mostly the place that the buyer was called at; it is looked up when the command's turn has come.
 places = st.sampled_from([*["own"] * 8, "none", "other"])
@@ -49,6 +84,11 @@ commands = st.one_of(
     command("hold", buyer=buyers, number=numbers, items=wanted, place=places),
     command("hold", buyer=buyers, number=numbers, items=wanted, place=places),
     command("claim", buyer=buyers, number=numbers, items=wanted, place=places),
+    command("hold", buyer=buyers, number=numbers, seats=seats, place=places),
+    command("hold", buyer=buyers, number=numbers, seats=seats, place=places),
+    command("claim", buyer=buyers, number=numbers, seats=seats, place=places),
+    command("block", block=numbers, blocked=blocked),
+    command("unblock", block=numbers),
     command("claim", buyer=buyers, number=numbers, which=numbers, mistake=mistakes),
     of_order("hold"),
     of_order("pin", until_ms=st.integers(0, 900_000)),
@@ -74,8 +114,9 @@ class Ledger(RuleBasedStateMachine):
             line=line,
             concurrency=concurrency,
             holds_per_turn=holds_per_turn,
-            limit=3,
+            limit=4,
             closes_ms=1_200_000,
+            release_ms=500_000,
             sections=SECTIONS,
         )
         self.model = Model(content)
@@ -101,7 +142,10 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(paused=st.booleans(), more=st.integers(0, 2))
     def redefine(self, paused: bool, more: int) -> None:
-        sections = [each | {"capacity": each["capacity"] + more} for each in self.book.content["sections"]]
+        sections = [
+            each if "layout" in each else each | {"capacity": each["capacity"] + more}
+            for each in self.book.content["sections"]
+        ]
         content = self.book.content | {"paused": paused, "sections": sections}
         self.model.define(content)
         assert self.runner.run(self.book.define(content))["word"] == "DEFINED"
@@ -120,7 +164,9 @@ class Ledger(RuleBasedStateMachine):
         assert counts["held"] == sum(hold.quantity for hold in model.held())
         assert counts["sold"] == sum(hold.quantity for hold in model.sold())
         claimed = sum(claim.quantity for claim in model.open_claims())
-        assert counts["free"] == counts["capacity"] - counts["held"] - counts["sold"] - claimed >= 0
+        assert counts["blocked"] == sum(model.blocked(name) for name in model.sections)
+        taken = counts["held"] + counts["sold"] + counts["blocked"] + claimed
+        assert counts["free"] == counts["capacity"] - taken >= 0
         assert model.unpromised() >= 0 or not model.definition["line"]
         for name in BUYERS:
             assert model.has(name) <= model.definition["limit"]
@@ -131,7 +177,15 @@ class Ledger(RuleBasedStateMachine):
             return
         for name, counts in self.runner.run(self.book.sections()).items():
             states = self.runner.run(self.book.unit_states(name))
-            assert (states.count(1), states.count(2)) == (counts["held"], counts["sold"])
+            if name in self.model.seatings:
+                taken = self.model.occupied(name)
+                assert states == [taken.get(unit, 0) for unit in range(len(states))]
+                assert self.runner.run(self.book.summary(name)) == self.model.seatings[name].summary(
+                    set(taken)
+                )
+            else:
+                expected = (counts["held"], counts["sold"], counts["blocked"])
+                assert (states.count(1), states.count(2), states.count(3)) == expected
 
     def teardown(self) -> None:
         if hasattr(self, "book"):
@@ -145,6 +199,9 @@ class Ledger(RuleBasedStateMachine):
     def concrete(self, drawn: dict[str, Any]) -> dict[str, Any]:
         if drawn["op"] == "call":
             return self.call(drawn)
+        if "block" in drawn:
+            asked = {"op": drawn["op"], "block_id": f"block-{drawn['block']:04}"}
+            return asked | ({"items": drawn["blocked"]} if "blocked" in drawn else {})
         if drawn["op"] == "claim" and "which" in drawn:
             return self.claim_of_hold(drawn)
         if "which" in drawn:
@@ -156,6 +213,8 @@ class Ledger(RuleBasedStateMachine):
             asked["order_id"] = buyer(f"{drawn['buyer']} {drawn['number']}")
         if "items" in drawn:
             asked["items"] = items(*drawn["items"])
+        if "seats" in drawn:
+            asked["items"] = drawn["seats"]
         return asked
 
     def place(self, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +267,9 @@ class Ledger(RuleBasedStateMachine):
         if hold:
             found |= {"state": hold["state"], "order_id": hold.get("order_id")}
             found["units"] = sorted((unit["section"], unit["ticket_type"]) for unit in hold["units"])
+            found["seats"] = sorted(
+                (u["section"], u["unit"]) for u in hold["units"] if u["section"] == "hall"
+            )
             found["ends"] = (
                 hold.get("expires_at_ms", 0) - self.book.start if "expires_at_ms" in hold else None
             )

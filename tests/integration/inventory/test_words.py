@@ -13,11 +13,22 @@ from tests.integration.inventory import (
     rows_of_orders,
     rows_of_readings,
     rows_of_recovery,
+    rows_of_seats,
 )
 from tests.integration.inventory.book import Book
 from tests.integration.inventory.rows import ROWS, Row
 
-assert all((rows_of_calls, rows_of_claims, rows_of_holds, rows_of_orders, rows_of_readings, rows_of_recovery))
+assert all(
+    (
+        rows_of_calls,
+        rows_of_claims,
+        rows_of_holds,
+        rows_of_orders,
+        rows_of_readings,
+        rows_of_recovery,
+        rows_of_seats,
+    )
+)
 
 
 @pytest.mark.parametrize(("op", "word", "changes", "act"), ROWS)

@@ -61,7 +61,7 @@ class MemoryLedger:
 
     def _state(self) -> LedgerState:
         return LedgerState(
-            self.watermark, self.free - self.promised, self.promised, self.held, self.running, 0
+            self.watermark, self.free - self.promised, 0, self.promised, self.held, self.running, 0
         )
 
     async def call(self, sale: str, start: int, end: int, callees: Sequence[Callee]) -> Called:

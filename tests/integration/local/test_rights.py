@@ -91,7 +91,7 @@ SEEDS = [
     "$KV.draws.a-sale",
 ]
 OWN = {
-    "queue": ["catraca.queue.s.line", "$KV.sales.s", "$KV.epochs.queue.s"],
+    "queue": ["catraca.queue.s.line", "$KV.sales.s", "$KV.epochs.queue.s", "$O.plans.M.a"],
     "inventory": ["catraca.inventory.s.units", "$KV.epochs.inventory.s"],
     "checkout": ["catraca.intake.s.b.k", "catraca.checkout.s.order.b.o", "catraca.dead.checkout-intake"],
     "notifier": [],

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 from catraca.events.v1 import events_pb2 as pb
+from catraca.inventory.v1.inventory_pb2 import HeldUnit
 
 from local.audit.facts import Batch, Facts, Intake, Session
 from local.audit.judge import judge
 from services.checkout.states import OrderState
+from tests.unit.audit.conftest import inventory_store
 
 Corrupt = Callable[[Facts], object]
 CORRUPTIONS: list[tuple[str, Corrupt]] = []
@@ -418,4 +420,50 @@ def test_a_sale_without_a_fault_is_found_without_one(facts: Facts) -> None:
 def test_a_corruption_is_named_by_its_number(facts: Facts, invariant: str, corrupt: Corrupt) -> None:
     corrupt(facts)
 
+    assert invariant in broken(facts)
+
+
+# ---- seats and blocks: what only some sales have ----
+
+
+def seated(facts: Facts) -> None:
+    """Orders claim their very seats, and at last the organiser blocks a free one and frees it again."""
+    for act in ("BLOCKED", "UNBLOCKED"):
+        number = pb.InventoryAct.Value(f"INVENTORY_ACT_{act}")
+        blocked = [HeldUnit(section="floor", unit=2)]
+        facts.inventory.append(pb.InventoryChange(act=number, block_id="stage-left", units=blocked))
+    for place, each in enumerate(facts.inventory):
+        each.sequence = place + 1
+        if each.act == pb.INVENTORY_ACT_CLAIMED:
+            held = next(other for other in facts.inventory[place:] if other.act == pb.INVENTORY_ACT_HELD)
+            each.units.extend(held.units)
+    count = len(facts.inventory)
+    facts.inventory_batches = [Batch(1, 1, 1, count, count)]
+    facts.inventory_store = None
+    facts.inventory_store = inventory_store(facts)
+
+
+def test_seats_and_blocks_are_followed(facts: Facts) -> None:
+    seated(facts)
+    assert broken(facts) == []
+
+
+SEATED: list[tuple[str, Corrupt]] = [
+    ("I1", lambda facts: change(facts, "HELD").units[0].MergeFrom(HeldUnit(unit=5))),
+    ("I1", lambda facts: change(facts, "CLAIMED", 1).units[0].MergeFrom(HeldUnit(unit=1))),
+    ("I7", lambda facts: change(facts, "CLAIMED").units[0].MergeFrom(HeldUnit(unit=5))),
+    ("I1", lambda facts: change(facts, "UNBLOCKED").units[0].MergeFrom(HeldUnit(unit=4))),
+    ("I1", lambda facts: change(facts, "BLOCKED").units.add(section="floor", unit=2)),
+    ("I2", lambda facts: change(facts, "BLOCKED").units[0].MergeFrom(HeldUnit(unit=6))),
+    (
+        "I7",
+        lambda facts: change(facts, "UNBLOCKED").MergeFrom(pb.InventoryChange(act=pb.INVENTORY_ACT_BLOCKED)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("invariant", "corrupt"), SEATED)
+def test_what_is_wrong_with_seats_and_blocks_is_named(facts: Facts, invariant: str, corrupt: Corrupt) -> None:
+    seated(facts)
+    corrupt(facts)
     assert invariant in broken(facts)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from catraca.sale.v1.sale_pb2 import SECTION_KIND_SEATED, SaleSpec, Section, TicketType
 
 from services.checkout import rules
 from services.checkout.records import Item, Order
@@ -35,7 +36,12 @@ KEY = "click-0001"
         (KEY, (Item("floor", "", 0),), "", "INVALID_QUANTITY", "items[0].quantity"),
         (KEY, (Item("floor", "", -1),), "", "INVALID_QUANTITY", "items[0].quantity"),
         (KEY, (Item("floor", "", 101),), "", "INVALID_QUANTITY", "items[0].quantity"),
-        (KEY, (Item("floor", "", 2, ("A1",)),), "", "INVALID_FIELD", "items[0].seats"),
+        (KEY, (Item("hall", "", 2, ("A1",)),), "", "INVALID_QUANTITY", "items[0].quantity"),
+        (KEY, (Item("hall", "", 2, ("A1", "A1")),), "", "INVALID_FIELD", "items[0].seats"),
+        (KEY, (Item("hall", "", 2, ("A1", "")),), "", "INVALID_FIELD", "items[0].seats"),
+        (KEY, (Item("hall", "", 1, ("A" * 101,)),), "", "INVALID_FIELD", "items[0].seats"),
+        (KEY, (Item("hall", "", 1, use=3),), "", "INVALID_FIELD", "items[0].use"),
+        (KEY, (Item("hall", "", 1), Item("hall", "", 1, use=2)), "", "INVALID_FIELD", "items[1].use"),
     ],
 )
 def test_a_malformed_request_is_refused_by_field(
@@ -148,3 +154,18 @@ def test_an_ended_order_puts_right_what_it_left_behind(
         OrderState.CANCELLED, owes_units=owes_units, payment=replace(payment, state=payment_state)
     )
     assert rules.next_step(ended, 0) is step
+
+
+def test_seats_are_asked_of_seated_sections_only() -> None:
+    seated = Section(id="hall", kind=SECTION_KIND_SEATED, ticket_types=[TicketType(id="full")])
+    spec = SaleSpec(sections=[seated, Section(id="floor", ticket_types=[TicketType(id="full")])])
+    rules.check_offered(
+        [Item("hall", "full", 1, ("A1",)), Item("hall", "", 1, use=1), Item("floor", "", 1)], spec
+    )
+    for item, field in (
+        (Item("floor", "", 1, ("A1",)), "items.seats"),
+        (Item("floor", "", 1, use=1), "items.use"),
+    ):
+        with pytest.raises(Refusal, match="INVALID_FIELD") as refused:
+            rules.check_offered([item], spec)
+        assert refused.value.metadata["field"] == field

@@ -10,6 +10,7 @@ from catraca.inventory.v1.inventory_pb2 import HeldUnit, HoldItem, UnitRef
 from catraca.sale.v1 import sale_pb2
 
 from services.inventory.filling import parts_of
+from services.inventory.house import House
 from services.inventory.rebuild import Rebuild
 from services.inventory.replay import Replay
 
@@ -88,7 +89,9 @@ def rebuilt(
     """The acts that lead on from the changes, without REBUILT; every part of the result can be filled in."""
     made = Rebuild(replay, sale(line=line, capacity=capacity), 2, NOW)
     made.follow({each.order_id: each for each in orders})
-    assert list(parts_of(replay, {each.order_id: each for each in orders}, 1))[-1]["last"]["sequence"]
+    assert list(parts_of(replay, {each.order_id: each for each in orders}, 1, House()))[-1]["last"][
+        "sequence"
+    ]
     acts = [pb.InventoryAct.Name(change.act).removeprefix("INVENTORY_ACT_") for change in made.changes]
     assert acts[0] == "REBUILT"
     assert replay.promised >= 0 and all(has.total >= 0 for has in replay.has.values())

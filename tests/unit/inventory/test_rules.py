@@ -140,17 +140,6 @@ def test_a_bad_command_names_its_field(field: str, command: pb.Command) -> None:
     assert (refused.value.word, refused.value.metadata["field"]) == ("INVALID_FIELD", field)
 
 
-@pytest.mark.parametrize("command", ["block", "unblock"])
-def test_what_is_not_served_is_named(command: str) -> None:
-    asked = pb.Command()
-    getattr(asked, command).SetInParent()
-
-    with pytest.raises(Refusal) as refused:
-        rules.command_of(asked)
-
-    assert refused.value.word == "METHOD_UNKNOWN"
-
-
 @pytest.mark.parametrize("quantity", [0, -1, 101])
 def test_a_quantity_out_of_bounds_is_named(quantity: int) -> None:
     request = pb.HoldRequest(items=[ITEM, pb.HoldItem(section="floor", quantity=quantity)])
@@ -182,7 +171,7 @@ def sale() -> sale_pb2.Sale:
 
 
 def test_the_script_sees_what_the_ledger_goes_by() -> None:
-    assert rules.definition_for_script(sale()) == {
+    assert rules.definition_for_script(sale(), {}) == {
         "line": True,
         "lobby_opens_ms": 1,
         "opens_ms": 2,
@@ -205,15 +194,11 @@ def test_a_sale_without_a_line_has_none() -> None:
     made = sale()
     made.spec.line.kind = sale_pb2.LINE_KIND_NONE
 
-    assert rules.definition_for_script(made)["line"] is False
+    assert rules.definition_for_script(made, {})["line"] is False
 
 
 def seated(made: sale_pb2.SaleSpec) -> None:
     made.sections[0].kind = sale_pb2.SECTION_KIND_SEATED
-
-
-def planned(made: sale_pb2.SaleSpec) -> None:
-    made.seating_plan.digest = "0" * 64
 
 
 def empty(made: sale_pb2.SaleSpec) -> None:
@@ -222,13 +207,13 @@ def empty(made: sale_pb2.SaleSpec) -> None:
 
 @pytest.mark.parametrize(
     ("change", "path"),
-    [(seated, "spec.sections[0].kind"), (planned, "spec.seatingPlan"), (empty, "spec.sections")],
+    [(seated, "spec.sections[0].kind"), (empty, "spec.sections")],
 )
 def test_what_the_ledger_cannot_keep_is_named(change: Any, path: str) -> None:
     made = sale()
     change(made.spec)
 
     with pytest.raises(Refusal) as refused:
-        rules.definition_for_script(made)
+        rules.definition_for_script(made, {})
 
     assert (refused.value.word, refused.value.metadata["path"]) == ("DEFINITION_INVALID", path)

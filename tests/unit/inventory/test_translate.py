@@ -4,6 +4,7 @@ from catraca.events.v1 import events_pb2
 from catraca.inventory.v1 import inventory_pb2 as pb
 
 from services.inventory import events, translate
+from services.inventory.house import House
 from services.inventory.states import WORDS, HoldState
 from services.kit.reasons import WORDS as REASONS
 
@@ -30,6 +31,9 @@ SUCCESSES = {
     "LEDGER",
     "EXPIRED",
     "DROPPED",
+    "BLOCKED",
+    "UNBLOCKED",
+    "MAP",
 }
 
 
@@ -98,6 +102,6 @@ def test_what_only_the_ledger_knows_of_a_unit_is_not_told() -> None:
 def test_a_batch_says_whose_it_is() -> None:
     change = {"sequence": 1, "at_ms": 5, "act": "DEFINED", "quantity": 10, "watermark": 7}
 
-    batch = events.batch_of("show", 3, [change, change | {"sequence": 2}])
+    batch = events.batch_of("show", 3, [change, change | {"sequence": 2}], House())
 
     assert (batch.sale, batch.epoch, [each.sequence for each in batch.changes]) == ("show", 3, [1, 2])

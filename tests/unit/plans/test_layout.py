@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 from catraca.sale.v1 import sale_pb2 as pb
 
+from services.kit.manifest import load_manifest
 from services.kit.plans.layout import NONE, RECORD, UNIT, Layout, layouts, run_byte
 from services.kit.plans.mapping import problems
-from tests.plans import hall, plan_of, seated_section, spec_of_seats, stadium_plan, theatre
+from tests.plans import THEATRE, hall, plan_of, seated_section, spec_of_seats, stadium_plan, theatre
 
 CENTRE = pb.SEAT_FOCUS_CENTRE
 
@@ -154,6 +155,13 @@ WRONG: list[tuple[Iterable[pb.Section], str, str]] = [
 @pytest.mark.parametrize(("sections", "path", "problem"), WRONG)
 def test_a_sale_that_does_not_fit_its_plan(sections: Iterable[pb.Section], path: str, problem: str) -> None:
     assert told(*sections) == [(path, problem)]
+
+
+def test_the_example_fits_its_plan() -> None:
+    _, spec = load_manifest((THEATRE.parent / "theatre.yaml").read_text("utf-8"))
+    plan = plan_of(theatre())
+    assert spec.seating_plan.digest == plan.digest
+    assert problems(spec, plan) == []
 
 
 def test_a_sale_that_fits() -> None:

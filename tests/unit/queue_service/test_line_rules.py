@@ -69,10 +69,11 @@ def test_nobody_of_the_cohort_is_called_before_the_draw() -> None:
         ({"unpromised": 0, "promised": 0, "held": 1, "claims": 0}, Availability.MAY_RETURN),
         ({"unpromised": 0, "promised": 0, "held": 0, "claims": 1}, Availability.MAY_RETURN),
         ({"unpromised": 0, "promised": 0, "held": 0, "claims": 0}, Availability.SOLD_OUT),
+        ({"unpromised": 0, "reserved": 1, "promised": 0, "held": 0, "claims": 0}, Availability.MAY_RETURN),
     ],
 )
 def test_what_there_is_to_wait_for(counts: dict[str, int], expected: Availability) -> None:
-    assert rules.availability(**counts) is expected
+    assert rules.availability(**{"reserved": 0, **counts}) is expected
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,12 @@ def test_the_replicas_for_so_many(buyers: int, line: dict[str, int], replicas: d
     assert needed(buyers, spec, EACH) == replicas
 
 
+def test_where_a_plan_says_how_many_seats_there_are_everyone_may_shop() -> None:
+    spec: pb.SaleSpec = definition(line={})
+    spec.sections[0].capacity = 0
+    assert needed(9_000, spec, EACH)["notifier"] > needed(9_000, definition(line={}), EACH)["notifier"]
+
+
 def test_old_samples_go_but_for_the_one_before_the_last_minute() -> None:
     seen = samples((0, 0), (10, 1), (50, 2), (100, 3), (130, 4))
     assert [each.at_ms for each in thinned(seen, 130_000)] == [50_000, 100_000, 130_000]

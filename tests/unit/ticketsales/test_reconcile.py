@@ -70,6 +70,19 @@ def test_the_default_that_only_the_services_know_is_no_difference(looked: Look) 
     assert plan(desired(definition=wanted), looked(sale("SCHEDULED")), BEFORE).action is None
 
 
+def test_what_a_seating_plan_says_is_no_difference(looked: Look) -> None:
+    seats = {"categories": ["Stalls"]}
+    section = {"id": "stalls", "kind": "Seated", "seats": seats, "ticketTypes": [{"id": "full", "price": 1}]}
+    wanted = definition(sections=[section], seatingPlan={"digest": "a" * 64})
+    stands = pb.SaleSpec()
+    stands.CopyFrom(wanted)
+    stands.sections[0].capacity, stands.sections[0].seats.focus = 38, pb.SEAT_FOCUS_FRONT
+    assert plan(desired(definition=wanted), looked(sale("SCHEDULED", stands)), BEFORE).action is None
+    wanted.sections[0].ticket_types[0].price = 2
+    changed = plan(desired(definition=wanted, generation=2), looked(sale("SCHEDULED", stands)), BEFORE)
+    assert defined(changed) == wanted
+
+
 def test_another_definition_is_given(looked: Look) -> None:
     wanted = definition(title="Another")
     assert defined(plan(desired(definition=wanted, generation=2), looked(sale("OPEN")), RUNNING)) == wanted

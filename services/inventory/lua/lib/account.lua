@@ -21,6 +21,6 @@ function account.ledger()
     end
   end
   return { watermark = view.meta.watermark, counts = total, turns = view.meta.turns, claims = view.meta.claims,
-           unpromised = math.max(0, units.unpromised()),
+           unpromised = math.max(0, units.unpromised()), reserved = units.to_release(),
            sequence = view.meta.sequence, revision = view.meta.revision, epoch = view.meta.epoch }
 end

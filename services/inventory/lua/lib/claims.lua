@@ -3,6 +3,18 @@
 -- KEYS: none
 -- ARGV: none
 -- Returns: none
+-- What was asked for, and the seats that are kept for it, as the contract names them.
+local function told(lines)
+  local items, kept = {}, {}
+  for place, line in ipairs(lines) do
+    items[place] = { section = line.section, ticket_type = line.ticket_type, quantity = line.quantity }
+    for _, unit in ipairs(line.units or {}) do
+      kept[#kept + 1] = { section = line.section, unit = unit, ticket_type = line.ticket_type }
+    end
+  end
+  return items, kept
+end
+
 -- promise, or what is free without a line → claimed.
 function claims.open(claim)
   local counts = view.buyer(claim.buyer)
@@ -15,8 +27,9 @@ function claims.open(claim)
   claim.word, claim.state, claim.ends = 'CLAIMED', 'OPEN', view.now + view.def.queue_max_ms
   view.save_claim(claim)
   view.set_claim_deadline(claim.order_id, claim.ends)
+  local items, kept = told(claim.lines)
   changes.add('CLAIMED', { buyer = claim.buyer, place = claim.place, order_id = claim.order_id,
-                           quantity = claim.quantity, until_ms = claim.ends, items = claim.lines })
+                           quantity = claim.quantity, until_ms = claim.ends, items = items, units = kept })
   return claim
 end
 

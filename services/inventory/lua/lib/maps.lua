@@ -31,12 +31,22 @@ local function piece_of(id, number)
   return piece
 end
 
--- A unit's two bits: 0 free, 1 held, 2 sold, 3 blocked.
+-- FREE is 0, HELD 1, SOLD 2, BLOCKED 3.
 function maps.state(id, unit)
   local in_piece, in_byte = unit % UNITS, unit % 4
-  local weight = WEIGHT[in_byte]
-  local byte = piece_of(id, (unit - in_piece) / UNITS)[(in_piece - in_byte) / 4 + 1]
+  local byte, weight = piece_of(id, (unit - in_piece) / UNITS)[(in_piece - in_byte) / 4 + 1], WEIGHT[in_byte]
   return (byte - byte % weight) / weight % 4
+end
+
+-- A section's whole map as it is now, for `capacity` units.
+function maps.text(id, capacity)
+  local text, size = redis.call('GET', keys.units[id]) or '', math.ceil(capacity / 4)
+  text = text .. string.rep('\0', size - #text)
+  for number, piece in pairs(pieces[id] or {}) do
+    local first = number * BYTES
+    text = text:sub(1, first) .. string.char(unpack(piece)) .. text:sub(first + BYTES + 1)
+  end
+  return text:sub(1, size)
 end
 
 -- A unit that is not what the ledger takes it for would be sold twice, or never: the run stops before it writes.

@@ -53,3 +53,13 @@ records.buyers = {
              refused = refused or 0, refused_ends = refused_ends or 0 }
   end,
 }
+
+records.blocks = {
+  pack = function(block)
+    return cmsgpack.pack(block.state, block.asked, block.units)
+  end,
+  unpack = function(packed, block_id)
+    local state, asked, blocked = cmsgpack.unpack(packed)
+    return { block_id = block_id, state = state, asked = asked, units = blocked }
+  end,
+}

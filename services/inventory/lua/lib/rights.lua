@@ -33,7 +33,12 @@ function rights.asked(items)
   local asked = ''
   for place = 1, #items do
     local item = items[place]
-    asked = asked .. item.section .. ' ' .. (item.ticket_type or '') .. ' ' .. item.quantity .. ','
+    asked = asked .. item.section .. ' ' .. (item.ticket_type or '') .. ' ' .. item.quantity
+    if item.units or item.together or item.use then
+      local named = item.units and table.concat(item.units, '+') or item.together and 'together' or ''
+      asked = asked .. ' ' .. named .. ' ' .. (item.use or '')
+    end
+    asked = asked .. ','
   end
   return asked
 end
@@ -50,7 +55,8 @@ local function lines_of(items)
     if not ticket_type then
       return nil, 0, refuse('TICKET_TYPE_NOT_FOUND', { section = item.section, ticket_type = item.ticket_type })
     end
-    lines[place] = { section = item.section, ticket_type = ticket_type.id, quantity = item.quantity }
+    lines[place] = { section = item.section, ticket_type = ticket_type.id, quantity = item.quantity,
+                     use = item.use, wanted = item.units, together = item.together }
     quantity = quantity + item.quantity
   end
   return lines, quantity
@@ -100,7 +106,7 @@ local function may_return_in()
 end
 
 local function section_refusal(line, left)
-  local detail = { section = line.section, left = left }
+  local detail = { section = line.section, left = math.max(0, left) }
   for _, section in ipairs(view.def.sections) do
     if section.id ~= line.section and units.left(section.id) > 0 then
       detail['left.' .. section.id] = units.left(section.id)
@@ -109,27 +115,55 @@ local function section_refusal(line, left)
   return refuse('SECTION_SOLD_OUT', detail)
 end
 
-local function stock_refusal(promise, lines, quantity)
-  if not promise and quantity > units.unpromised() then
-    return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
-  end
-  for place = 1, #lines do
-    local line = lines[place]
-    -- Earlier lines may want units of the same section, or even of the same type.
-    local of_section, of_type = line.quantity, line.quantity
-    for before = 1, place - 1 do
-      if lines[before].section == line.section then
-        of_section = of_section + lines[before].quantity
-        if lines[before].ticket_type == line.ticket_type then
-          of_type = of_type + lines[before].quantity
-        end
+-- Whether the counts have what a line wants. Earlier lines may want units of the same section for the same use,
+-- or even of the same type.
+local function count_refusal(lines, place)
+  local line = lines[place]
+  local for_use, of_type = line.quantity, line.quantity
+  for before = 1, place - 1 do
+    if lines[before].section == line.section then
+      if lines[before].use == line.use then
+        for_use = for_use + lines[before].quantity
+      end
+      if lines[before].ticket_type == line.ticket_type then
+        of_type = of_type + lines[before].quantity
       end
     end
-    local section_left, type_left = units.left(line.section), units.left_of_type(line.section, line.ticket_type)
-    if of_section > section_left or of_type > type_left then
-      return section_refusal(line, math.min(section_left, type_left))
-    end
   end
+  local use_left, type_left = units.left(line.section, line.use), units.left_of_type(line.section, line.ticket_type)
+  if for_use > use_left or of_type > type_left then
+    return section_refusal(line, math.min(use_left, type_left))
+  end
+end
+
+-- Gives each line of a seated section its seats, in their order, or answers why it has none.
+local function seats_refusal(lines)
+  local chosen = {}
+  for place = 1, #lines do
+    local line = lines[place]
+    local is_seated, refusal = seats.of(line.section) ~= nil, nil
+    if is_seated then
+      chosen[line.section] = chosen[line.section] or { blocks = {} }
+      -- Whoever names seats is told of those first.
+      refusal = line.wanted and seats.named_refusal(line, chosen[line.section])
+    end
+    refusal = refusal or count_refusal(lines, place)
+    if is_seated and not refusal then
+      line.units, refusal = seats.choose(line, lines, chosen[line.section])
+    end
+    if refusal then return refusal end
+  end
+end
+
+local function stock_refusal(promise, lines)
+  local for_anyone = 0
+  for place = 1, #lines do
+    for_anyone = for_anyone + (lines[place].use and 0 or lines[place].quantity)
+  end
+  if not promise and for_anyone > 0 and for_anyone > units.unpromised() then
+    return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
+  end
+  return seats_refusal(lines)
 end
 
 -- Taking and giving back is counted, or one buyer could keep units from all others for ever: with a line each
@@ -183,7 +217,7 @@ function rights.count_refused(buyer)
 end
 
 -- Why units that were paid for cannot be had again, or nil: neither turn nor window is asked for.
-function rights.to_reacquire(buyer, lines, quantity, beyond_limit)
+function rights.to_reacquire(buyer, wanted, lines, beyond_limit)
   for _, line in ipairs(lines) do
     if not view.def.by_section[line.section] then
       return refuse('SECTION_NOT_FOUND', { section = line.section })
@@ -192,7 +226,21 @@ function rights.to_reacquire(buyer, lines, quantity, beyond_limit)
       return refuse('TICKET_TYPE_NOT_FOUND', { section = line.section, ticket_type = line.ticket_type })
     end
   end
-  return not beyond_limit and limit_refusal(buyer, quantity) or stock_refusal(nil, lines, quantity)
+  local refusal = not beyond_limit and limit_refusal(buyer, #wanted)
+  if refusal then return refusal end
+  if #wanted > units.unpromised() then
+    return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
+  end
+  local are_free = units.are_free(wanted)
+  for place, line in ipairs(lines) do
+    -- Seats are had as themselves, standing places by their number.
+    if units.are_seats(line.section) or beyond_limit then
+      refusal = not are_free and section_refusal(line, units.left(line.section))
+    else
+      refusal = count_refusal(lines, place)
+    end
+    if refusal then return refusal end
+  end
 end
 
 -- Everything that stands between a buyer and `items`: lines, how many, the promise to spend; or a refusal.
@@ -206,6 +254,6 @@ function rights.to_take(buyer, place, items)
   promise, refusal = live_promise(buyer, place)
   if refusal then return nil, 0, nil, refusal end
   refusal = limit_refusal(buyer, quantity) or allowance_refusal(promise, quantity)
-    or stock_refusal(promise, lines, quantity) or times_refusal(buyer, promise)
+    or stock_refusal(promise, lines) or times_refusal(buyer, promise)
   return lines, quantity, promise, refusal
 end

@@ -1,6 +1,7 @@
 -- Purpose: The units of every section: which are free, held, sold or kept for a claim, and how many may
---   still be taken. A section's units are numbered from 0; those never used are above `fresh`, those that
---   came back are in its list `returned`, and its map `units` has two bits for each.
+--   still be taken. A section's units are numbered from 0, and its map `units` has two bits for each. In a
+--   standing section those never used are above `fresh`, and those that came back are in its list `returned`; in a
+--   seated one lib/seats.lua chooses, and a seat that a claim keeps is HELD in the map.
 -- KEYS: sections
 -- ARGV: none
 -- Returns: none
@@ -8,6 +9,7 @@
 units.sellable, units.under_way = 0, 0
 
 local FREE, HELD, SOLD, BLOCKED = 0, 1, 2, 3
+local FREE_OF_USE = { ACCESSIBLE = 'accessible', COMPANION = 'companion' }
 local UNITS_PER_CALL = 1000
 
 local sections = {}
@@ -30,25 +32,56 @@ local function free_in(id)
   return section.capacity - section.held - section.sold - section.blocked - section.claimed
 end
 
--- What may still be sold of a section: with a quota on every type, no more than the quotas allow.
+-- What is free for anyone: no accessible or companion seat before these are released.
+local function free_for_all(id)
+  local section = sections[id]
+  if not section.accessible or seats.are_released() then
+    return free_in(id)
+  end
+  return free_in(id) - section.accessible - section.companion
+end
+
+-- What may still be sold of a section to anyone: with a quota on every type, no more than the quotas allow.
 local function left_of(id)
   local types, used, by_quota = view.def.by_section[id].types, sections[id].used, 0
   for place = 1, #types do
     local ticket_type = types[place]
     if ticket_type.quota == 0 then
-      return free_in(id)
+      return free_for_all(id)
     end
     by_quota = by_quota + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
   end
-  return math.min(free_in(id), by_quota)
+  return math.min(free_for_all(id), by_quota)
+end
+
+-- What may be promised of a section. Who holds an accessible or companion seat spent a promise of any unit, and
+-- gets it back with the seat: as long as that may be, a unit is kept for it.
+local function promisable_of(id)
+  local is_kept = view.def.line and sections[id].way and not seats.are_released()
+  return left_of(id) - (is_kept and sections[id].way or 0)
 end
 
 -- Follows every change of a section's counts, so that the totals are always at hand.
 local function note(id)
-  local now_left = left_of(id)
+  local now_left = promisable_of(id)
   units.sellable = units.sellable + now_left - (left[id] or 0)
   left[id] = now_left
   changed[id] = true
+end
+
+local function is_seated(id) return view.def.by_section[id].seats ~= nil end
+
+-- Every move of a unit's state goes through here. What is counted by use is so by the state that a seat was in.
+local function move(id, unit, from, to)
+  maps.move(id, unit, from, to)
+  if is_seated(id) then
+    seats.touch(id, unit)
+    local section, name = sections[id], FREE_OF_USE[seats.use_of(id, unit)]
+    if name then
+      section[name] = section[name] + (to == FREE and 1 or 0) - (from == FREE and 1 or 0)
+      section.way = section.way + (to == HELD and 1 or 0) - (from == HELD and 1 or 0)
+    end
+  end
 end
 
 local function use(id, ticket_type, count)
@@ -73,20 +106,27 @@ function units.open()
   for i = 1, #stored, 2 do
     local id = stored[i]
     sections[id] = cmsgpack.unpack(stored[i + 1])
-    left[id] = left_of(id)
+    left[id] = promisable_of(id)
     units.sellable = units.sellable + left[id]
     units.under_way = units.under_way + sections[id].held + sections[id].claimed
   end
 end
 
 -- Takes new and grown sections into the store; answers how many units there are in all.
-function units.define(def)
+function units.define(def, layouts)
   go_by(def)
   local capacity = 0
   for _, section in ipairs(def.sections) do
-    sections[section.id] = sections[section.id]
-      or { capacity = 0, fresh = 0, held = 0, sold = 0, blocked = 0, claimed = 0, used = {} }
-    sections[section.id].capacity = section.capacity
+    local id = section.id
+    if not sections[id] then
+      sections[id] = { capacity = 0, fresh = 0, held = 0, sold = 0, blocked = 0, claimed = 0, used = {} }
+      if section.seats then
+        sections[id].accessible, sections[id].companion = section.seats.units[2], section.seats.units[3]
+        sections[id].way = 0
+        seats.define(id, layouts[id].layout, layouts[id].runs)
+      end
+    end
+    sections[id].capacity = section.capacity
     capacity = capacity + section.capacity
     note(section.id)
   end
@@ -96,8 +136,12 @@ end
 -- Every section that the store has, by id.
 function units.sections() return sections end
 
--- How many may be taken of a section, of one of its types, and of all that is not promised to anyone.
-function units.left(id) return left[id] end
+-- How many may be taken of a section, for a use or by anyone, and of one of its types, and of all that is not
+-- promised to anyone.
+function units.left(id, use)
+  local name = FREE_OF_USE[use]
+  return name and sections[id][name] or left_of(id)
+end
 function units.left_of_type(id, ticket_type)
   local quota = type_of(id, ticket_type).quota
   if quota == 0 then
@@ -107,6 +151,17 @@ function units.left_of_type(id, ticket_type)
 end
 function units.unpromised() return units.sellable - view.meta.promised end
 
+-- Free seats that are anyone's later on in the sale.
+function units.to_release()
+  local count, release_ms = 0, view.def.release_ms
+  if release_ms and release_ms < view.def.closes_ms and not seats.are_released() then
+    for _, section in pairs(sections) do
+      count = count + (section.accessible or 0) + (section.companion or 0)
+    end
+  end
+  return count
+end
+
 function units.ticket_type(id, wanted)
   local types = view.def.by_section[id].types
   if wanted == nil then
@@ -115,8 +170,11 @@ function units.ticket_type(id, wanted)
   return type_of(id, wanted)
 end
 
--- Keeps units of a section for an order, without choosing which.
+-- Keeps units of a section for an order: the seats of its line, or so many without choosing which.
 function units.claim(line)
+  for _, unit in ipairs(line.units or {}) do
+    move(line.section, unit, FREE, HELD)
+  end
   sections[line.section].claimed = sections[line.section].claimed + line.quantity
   units.under_way = units.under_way + line.quantity
   use(line.section, line.ticket_type, line.quantity)
@@ -124,6 +182,9 @@ function units.claim(line)
 end
 
 function units.unclaim(line)
+  for _, unit in ipairs(line.units or {}) do
+    move(line.section, unit, HELD, FREE)
+  end
   sections[line.section].claimed = sections[line.section].claimed - line.quantity
   units.under_way = units.under_way - line.quantity
   use(line.section, line.ticket_type, -line.quantity)
@@ -156,9 +217,10 @@ end
 -- says was fixed before.
 function units.hold(line, held)
   local id, ticket_type, quantity = line.section, line.ticket_type, line.quantity
-  local chosen, price, before = choose(id, quantity), line.price or type_of(id, ticket_type).price, #held
+  local chosen, before = line.units or choose(id, quantity), #held
+  local price = line.price or type_of(id, ticket_type).price
   for place = 1, quantity do
-    maps.move(id, chosen[place], FREE, HELD)
+    move(id, chosen[place], FREE, HELD)
     held[before + place] = { section = id, unit = chosen[place], ticket_type = ticket_type, price = price }
   end
   sections[id].held = sections[id].held + quantity
@@ -174,14 +236,16 @@ function units.sell(held)
     section.held = section.held - 1
     section.sold = section.sold + 1
     units.under_way = units.under_way - 1
-    maps.move(unit.section, unit.unit, HELD, SOLD)
-    changed[unit.section] = true
+    move(unit.section, unit.unit, HELD, SOLD)
+    note(unit.section)
   end
 end
 
 local function free(unit, from)
-  maps.move(unit.section, unit.unit, from, FREE)
-  table.insert(came_back[unit.section], unit.unit)
+  move(unit.section, unit.unit, from, FREE)
+  if not is_seated(unit.section) then
+    table.insert(came_back[unit.section], unit.unit)
+  end
   use(unit.section, unit.ticket_type, -1)
   note(unit.section)
 end
@@ -203,13 +267,51 @@ function units.take_back(sold)
   end
 end
 
+-- How many units of a section are free, how many of those are beyond what the quotas let anyone buy, and which of
+-- some seats are kept from most buyers.
+function units.free(id) return free_in(id) end
+function units.beyond_quotas(id) return free_for_all(id) - left_of(id) end
+function units.reserved(id, wanted)
+  local count = 0
+  for _, unit in ipairs(seats.are_released() and {} or wanted or {}) do
+    count = count + (FREE_OF_USE[seats.use_of(id, unit)] and 1 or 0)
+  end
+  return count
+end
+
+-- FREE → BLOCKED for one item of a block; adds the units to `blocked`.
+function units.block(item, blocked)
+  local id = item.section
+  for _, unit in ipairs(item.units or choose(id, item.quantity)) do
+    move(id, unit, FREE, BLOCKED)
+    blocked[#blocked + 1] = { section = id, unit = unit }
+  end
+  sections[id].blocked = sections[id].blocked + item.quantity
+  note(id)
+end
+
+-- BLOCKED → FREE.
+function units.unblock(blocked)
+  for _, unit in ipairs(blocked) do
+    move(unit.section, unit.unit, BLOCKED, FREE)
+    if not is_seated(unit.section) then
+      table.insert(came_back[unit.section], unit.unit)
+    end
+    sections[unit.section].blocked = sections[unit.section].blocked - 1
+    note(unit.section)
+  end
+end
+
+-- Whether a section's units are seats: such are never handed out but as themselves.
+function units.are_seats(id) return is_seated(id) end
+
 -- Fills in what a unit that came from elsewhere is: HELD, SOLD or BLOCKED.
 function units.put(placed, state)
   local number = ({ HELD = HELD, SOLD = SOLD, BLOCKED = BLOCKED })[state]
   local count = state:lower()
   for _, unit in ipairs(placed) do
     local section = sections[unit.section]
-    maps.move(unit.section, unit.unit, FREE, number)
+    move(unit.section, unit.unit, FREE, number)
     section[count] = section[count] + 1
     if state ~= 'BLOCKED' then
       use(unit.section, unit.ticket_type, 1)
@@ -231,6 +333,9 @@ end
 -- Takes a unit that is free out of those that are handed out next, wherever it is among them.
 local function pick(id, unit)
   local section = sections[id]
+  if is_seated(id) then
+    return
+  end
   if unit >= section.fresh then
     for passed = section.fresh, unit - 1 do
       table.insert(came_back[id], passed)

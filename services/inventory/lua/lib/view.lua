@@ -1,6 +1,6 @@
 -- Purpose: One run's view of a sale: read through once, changed in memory, written by view.flush when every
 --   command is decided. A run that fails half-way has therefore written nothing.
--- KEYS: meta, def, promises, claims, holds, buyers, due
+-- KEYS: meta, def, promises, claims, holds, buyers, blocks, due
 -- ARGV: none
 -- Returns: none
 view.meta = {}
@@ -13,6 +13,7 @@ local tables = {
   claims = { loaded = {}, changed = {} },
   holds = { loaded = {}, changed = {} },
   buyers = { loaded = {}, changed = {} },
+  blocks = { loaded = {}, changed = {} },
 }
 local deadlines = {}
 local new_def
@@ -104,6 +105,9 @@ function view.hold_field(buyer, hold_id) return buyer .. '/' .. hold_id end
 function view.hold(buyer, hold_id) return read('holds', view.hold_field(buyer, hold_id)) end
 function view.hold_at(field) return read('holds', field) end
 function view.save_hold(hold) save('holds', hold.field, hold) end
+
+function view.block(block_id) return read('blocks', block_id) end
+function view.save_block(block) save('blocks', block.block_id, block) end
 
 -- Reads what the commands name, a table at a time: one call for many fields costs far less than one for each.
 local function fetch(name, fields)

@@ -185,6 +185,7 @@ class InventoryChange(_message.Message):
     RESTORED_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
     REPAIR_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     at_ms: _builtins.int
@@ -203,11 +204,15 @@ class InventoryChange(_message.Message):
     """RELEASED, EXPIRED, UNCLAIMED, LOST: units that went back to the buyer's own promise."""
     watermark: _builtins.int
     """CALLED: the watermark after it. DEFINED: the revision."""
+    block_id: _builtins.str
+    """BLOCKED, UNBLOCKED."""
     repair: _builtins.bool
     """The reconciler's: the ledger and checkout's orders disagreed, and this change is toward the orders."""
     @_builtins.property
     def units(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HeldUnit]:
-        """HELD, REACQUIRED: the units with their prices. RETURNED: those that went back."""
+        """HELD, REACQUIRED: the units with their prices. RETURNED: those that went back. CLAIMED: the seats that are kept, none
+        of a standing section. BLOCKED, UNBLOCKED: the units.
+        """
 
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.HoldItem]: ...
@@ -227,11 +232,12 @@ class InventoryChange(_message.Message):
         restored: _builtins.int = ...,
         watermark: _builtins.int = ...,
         items: _abc.Iterable[_inventory_pb2.HoldItem] | None = ...,
+        block_id: _builtins.str = ...,
         repair: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "act", b"act", "at_ms", b"at_ms", "buyer", b"buyer", "hold_id", b"hold_id", "items", b"items", "order_id", b"order_id", "place", b"place", "quantity", b"quantity", "repair", b"repair", "restored", b"restored", "sequence", b"sequence", "units", b"units", "until_ms", b"until_ms", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "act", b"act", "at_ms", b"at_ms", "block_id", b"block_id", "buyer", b"buyer", "hold_id", b"hold_id", "items", b"items", "order_id", b"order_id", "place", b"place", "quantity", b"quantity", "repair", b"repair", "restored", b"restored", "sequence", b"sequence", "units", b"units", "until_ms", b"until_ms", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
     _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015

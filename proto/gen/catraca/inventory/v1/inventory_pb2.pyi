@@ -59,6 +59,30 @@ HOLD_STATE_LOST: HoldState.ValueType  # 6
 """Lost with the store that had it; within the turn its units are back in the promise. Hold again, by another id."""
 Global___HoldState: _TypeAlias = HoldState  # noqa: Y015
 
+class _SeatUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SeatUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeatUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEAT_USE_UNSPECIFIED: _SeatUse.ValueType  # 0
+    """Anyone; accessible and companion seats only from the sale's release time on."""
+    SEAT_USE_ACCESSIBLE: _SeatUse.ValueType  # 1
+    """Wheelchair users."""
+    SEAT_USE_COMPANION: _SeatUse.ValueType  # 2
+    """Who comes along with one."""
+
+class SeatUse(_SeatUse, metaclass=_SeatUseEnumTypeWrapper):
+    """For whom seats are."""
+
+SEAT_USE_UNSPECIFIED: SeatUse.ValueType  # 0
+"""Anyone; accessible and companion seats only from the sale's release time on."""
+SEAT_USE_ACCESSIBLE: SeatUse.ValueType  # 1
+"""Wheelchair users."""
+SEAT_USE_COMPANION: SeatUse.ValueType  # 2
+"""Who comes along with one."""
+Global___SeatUse: _TypeAlias = SeatUse  # noqa: Y015
+
 @_typing.final
 class HoldRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -238,6 +262,453 @@ class GetAvailabilityResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAvailabilityResponse: _TypeAlias = GetAvailabilityResponse  # noqa: Y015
+
+@_typing.final
+class ListSeatsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
+    FIRST_UNIT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    section: _builtins.str
+    first_unit: _builtins.int
+    """The unit to begin with; 0 for the first page, then next_unit."""
+    page_size: _builtins.int
+    """At most 5000; 0 means 2000."""
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        section: _builtins.str = ...,
+        first_unit: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_unit", b"first_unit", "page_size", b"page_size", "sale", b"sale", "section", b"section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSeatsRequest: _TypeAlias = ListSeatsRequest  # noqa: Y015
+
+@_typing.final
+class ListSeatsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEATS_FIELD_NUMBER: _builtins.int
+    NEXT_UNIT_FIELD_NUMBER: _builtins.int
+    next_unit: _builtins.int
+    """Where the next page begins; 0 on the last page."""
+    @_builtins.property
+    def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seat]: ...
+    def __init__(
+        self,
+        *,
+        seats: _abc.Iterable[Global___Seat] | None = ...,
+        next_unit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_unit", b"next_unit", "seats", b"seats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSeatsResponse: _TypeAlias = ListSeatsResponse  # noqa: Y015
+
+@_typing.final
+class Seat(_message.Message):
+    """One seat of a section."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    unit: _builtins.int
+    id: _builtins.str
+    """Its id in the plan, by which it is asked for."""
+    name: _builtins.str
+    """Its name for people, with zone and row."""
+    x: _builtins.int
+    """In pixels of the plan."""
+    y: _builtins.int
+    use: Global___SeatUse.ValueType
+    def __init__(
+        self,
+        *,
+        unit: _builtins.int = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        x: _builtins.int = ...,
+        y: _builtins.int = ...,
+        use: Global___SeatUse.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "unit", b"unit", "use", b"use", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Seat: _TypeAlias = Seat  # noqa: Y015
+
+@_typing.final
+class GetSeatMapRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSeatMapRequest: _TypeAlias = GetSeatMapRequest  # noqa: Y015
+
+@_typing.final
+class GetSeatMapResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def map(self) -> Global___SeatMap: ...
+    def __init__(
+        self,
+        *,
+        map: Global___SeatMap | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["map", b"map"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSeatMapResponse: _TypeAlias = GetSeatMapResponse  # noqa: Y015
+
+@_typing.final
+class WatchAvailabilityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAvailabilityRequest: _TypeAlias = WatchAvailabilityRequest  # noqa: Y015
+
+@_typing.final
+class WatchAvailabilityResponse(_message.Message):
+    """First a `map`, then `delta` messages only; a `map` again where the stream could not go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAP_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def map(self) -> Global___SeatMap: ...
+    @_builtins.property
+    def delta(self) -> Global___SeatMapDelta: ...
+    def __init__(
+        self,
+        *,
+        map: Global___SeatMap | None = ...,
+        delta: Global___SeatMapDelta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "map", b"map", "news", b"news"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "map", b"map", "news", b"news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_news: _TypeAlias = _typing.Literal["map", "delta"]  # noqa: Y015
+    _WhichOneofArgType_news: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_news) -> _WhichOneofReturnType_news | None: ...
+
+Global___WatchAvailabilityResponse: _TypeAlias = WatchAvailabilityResponse  # noqa: Y015
+
+@_typing.final
+class SeatMap(_message.Message):
+    """Every section as it stands after one change of the sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Of the last change that is in it."""
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionMap]: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        sections: _abc.Iterable[Global___SectionMap] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sections", b"sections", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeatMap: _TypeAlias = SeatMap  # noqa: Y015
+
+@_typing.final
+class SectionMap(_message.Message):
+    """One section."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    states: _builtins.bytes
+    """Seated sections: 2 bits a unit, four units a byte, the first in the highest bits; 0 free, 1 held, 2 sold,
+    3 blocked. Empty for standing ones, whose units are alike.
+    """
+    @_builtins.property
+    def counts(self) -> Global___SectionCounts: ...
+    def __init__(
+        self,
+        *,
+        counts: Global___SectionCounts | None = ...,
+        states: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SectionMap: _TypeAlias = SectionMap  # noqa: Y015
+
+@_typing.final
+class SeatMapDelta(_message.Message):
+    """What is different since an earlier sequence; several changes of one unit are one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
+    from_sequence: _builtins.int
+    """The sequence that it goes on from: that of the message before, else one is missing."""
+    sequence: _builtins.int
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionDelta]:
+        """Those that changed."""
+
+    def __init__(
+        self,
+        *,
+        from_sequence: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        sections: _abc.Iterable[Global___SectionDelta] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_sequence", b"from_sequence", "sections", b"sections", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeatMapDelta: _TypeAlias = SeatMapDelta  # noqa: Y015
+
+@_typing.final
+class SectionDelta(_message.Message):
+    """One section's changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    states: _builtins.bytes
+    """Their states, 2 bits each, as in SectionMap."""
+    @_builtins.property
+    def counts(self) -> Global___SectionCounts: ...
+    @_builtins.property
+    def units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ascending."""
+
+    def __init__(
+        self,
+        *,
+        counts: Global___SectionCounts | None = ...,
+        units: _abc.Iterable[_builtins.int] | None = ...,
+        states: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "states", b"states", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SectionDelta: _TypeAlias = SectionDelta  # noqa: Y015
+
+@_typing.final
+class BlockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    block_id: _builtins.str
+    """Made by the caller, 8 to 64 characters of a–z, 0–9 and hyphens; unique within the sale."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockItem]:
+        """1 to 10."""
+
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        block_id: _builtins.str = ...,
+        items: _abc.Iterable[Global___BlockItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "items", b"items", "sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockRequest: _TypeAlias = BlockRequest  # noqa: Y015
+
+@_typing.final
+class BlockResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def block(self) -> Global___Block: ...
+    def __init__(
+        self,
+        *,
+        block: Global___Block | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockResponse: _TypeAlias = BlockResponse  # noqa: Y015
+
+@_typing.final
+class UnblockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    block_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        block_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockRequest: _TypeAlias = UnblockRequest  # noqa: Y015
+
+@_typing.final
+class UnblockResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def block(self) -> Global___Block: ...
+    def __init__(
+        self,
+        *,
+        block: Global___Block | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockResponse: _TypeAlias = UnblockResponse  # noqa: Y015
+
+@_typing.final
+class BlockItem(_message.Message):
+    """What is to be blocked of one section."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECTION_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    section: _builtins.str
+    quantity: _builtins.int
+    """1 to 1000, in all items together too."""
+    @_builtins.property
+    def seats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Seated sections: the seats by id, as many as `quantity`."""
+
+    def __init__(
+        self,
+        *,
+        section: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        seats: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "seats", b"seats", "section", b"section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockItem: _TypeAlias = BlockItem  # noqa: Y015
+
+@_typing.final
+class Block(_message.Message):
+    """Units taken out of the sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
+    BLOCKED_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    block_id: _builtins.str
+    blocked: _builtins.bool
+    """False once unblocked."""
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldUnit]: ...
+    def __init__(
+        self,
+        *,
+        block_id: _builtins.str = ...,
+        blocked: _builtins.bool = ...,
+        units: _abc.Iterable[Global___HeldUnit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "blocked", b"blocked", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Block: _TypeAlias = Block  # noqa: Y015
 
 @_typing.final
 class ApplyRequest(_message.Message):
@@ -461,6 +932,7 @@ class HoldItem(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
     TOGETHER_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     section: _builtins.str
     ticket_type: _builtins.str
     """Empty takes the section's first."""
@@ -468,9 +940,13 @@ class HoldItem(_message.Message):
     """1 to 100."""
     together: _builtins.bool
     """Seated sections: refuse with NOT_ADJACENT rather than split."""
+    use: Global___SeatUse.ValueType
+    """Seated sections: for whom the seats are. Companion seats need an accessible item in the same request."""
     @_builtins.property
     def seats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Seats by name; empty lets the inventory choose the best available."""
+        """Seated sections: seats by their ids in the plan, as many as `quantity`; empty lets the inventory choose the
+        best available, side by side where it can.
+        """
 
     def __init__(
         self,
@@ -480,10 +956,11 @@ class HoldItem(_message.Message):
         quantity: _builtins.int = ...,
         seats: _abc.Iterable[_builtins.str] | None = ...,
         together: _builtins.bool = ...,
+        use: Global___SeatUse.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "seats", b"seats", "section", b"section", "ticket_type", b"ticket_type", "together", b"together"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "seats", b"seats", "section", b"section", "ticket_type", b"ticket_type", "together", b"together", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,7 +1022,7 @@ class HeldUnit(_message.Message):
     price: _builtins.int
     """In the sale's minor unit."""
     seat: _builtins.str
-    """The seat's name in a seated section."""
+    """The seat's name for people in a seated section, with zone and row."""
     def __init__(
         self,
         *,
@@ -614,6 +1091,7 @@ class Ledger(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     UNPROMISED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     watermark: _builtins.int
     """Every place below it was called."""
     turns: _builtins.int
@@ -626,6 +1104,10 @@ class Ledger(_message.Message):
     epoch: _builtins.int
     unpromised: _builtins.int
     """Units that a CALL may still promise: free, within their ticket types' quotas, and not promised."""
+    reserved: _builtins.int
+    """Free accessible and companion seats that a CALL may promise from the sale's release time on; 0 after it, and
+    where it does not come before the sale closes.
+    """
     @_builtins.property
     def counts(self) -> _sale_pb2.SaleCounts: ...
     def __init__(
@@ -639,10 +1121,11 @@ class Ledger(_message.Message):
         revision: _builtins.int = ...,
         epoch: _builtins.int = ...,
         unpromised: _builtins.int = ...,
+        reserved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "unpromised", b"unpromised", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "counts", b"counts", "epoch", b"epoch", "reserved", b"reserved", "revision", b"revision", "sequence", b"sequence", "turns", b"turns", "unpromised", b"unpromised", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -651,8 +1134,8 @@ Global___Ledger: _TypeAlias = Ledger  # noqa: Y015
 @_typing.final
 class Command(_message.Message):
     """One transition. `buyer` is always the internal buyer id (26 base32 characters), never a subject. Beside the
-    words that each command names, one that cannot be read answers INVALID_FIELD or INVALID_QUANTITY, and one that
-    is not served yet METHOD_UNKNOWN; nothing is changed then.
+    words that each command names, one that cannot be read answers INVALID_FIELD, INVALID_QUANTITY or SEAT_NOT_FOUND,
+    and one that is not served yet METHOD_UNKNOWN; nothing is changed then.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -784,9 +1267,10 @@ Global___Callee: _TypeAlias = Callee  # noqa: Y015
 class ClaimCommand(_message.Message):
     """promise (or a hold) → bound to an order until accepted_at + orders.queue_max. The only place where turn and
     window are judged for an order. In a sale without a line it promises what is free.
-    Words: CLAIMED, WRONG_PHASE, REHEARSAL, NOT_CALLED_YET (not stored: the call was lost and is made again), TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
-    HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND,
-    HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
+    Words: CLAIMED, WRONG_PHASE, REHEARSAL, NOT_CALLED_YET (not stored: the call was lost and is made again), TURN_EXPIRED,
+    ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED,
+    HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT, SECTION_NOT_FOUND,
+    TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND, HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED, HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. The first answer, refusals too, is stored and repeated.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -828,7 +1312,7 @@ class HoldCommand(_message.Message):
     """FREE → HELD from the buyer's own promise, or from the claim of `order_id`.
     Words: HELD (also for a hold that stands already), QUEUE_TIMEOUT (the claim's time is over), WRONG_PHASE, REHEARSAL, NOT_CALLED_YET,
     TURN_EXPIRED, ADMISSION_REQUIRED, ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, ORDER_LIMIT, SECTION_SOLD_OUT, SOLD_OUT,
-    SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED,
+    SEAT_TAKEN, SEAT_RESERVED, NOT_ADJACENT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, HOLD_NOT_FOUND (also where the order claimed nothing), HOLD_EXPIRED, HOLD_LOST, HOLD_RELEASED,
     HOLD_BOUND, IDEMPOTENCY_KEY_REUSED. An order whose claim was refused is answered with that refusal.
     """
 
@@ -1109,24 +1593,28 @@ Global___ReacquireCommand: _TypeAlias = ReacquireCommand  # noqa: Y015
 
 @_typing.final
 class BlockCommand(_message.Message):
-    """FREE → BLOCKED. Words: BLOCKED, UNITS_IN_USE, SECTION_NOT_FOUND."""
+    """FREE → BLOCKED, all or nothing, never what is held, sold, claimed or promised. In any phase.
+    Words: BLOCKED (also if it was before), UNITS_IN_USE, SECTION_NOT_FOUND, IDEMPOTENCY_KEY_REUSED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BLOCK_ID_FIELD_NUMBER: _builtins.int
-    UNITS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     block_id: _builtins.str
     @_builtins.property
-    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitRef]: ...
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockItem]:
+        """1 to 10."""
+
     def __init__(
         self,
         *,
         block_id: _builtins.str = ...,
-        units: _abc.Iterable[Global___UnitRef] | None = ...,
+        items: _abc.Iterable[Global___BlockItem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1134,24 +1622,20 @@ Global___BlockCommand: _TypeAlias = BlockCommand  # noqa: Y015
 
 @_typing.final
 class UnblockCommand(_message.Message):
-    """BLOCKED → FREE. Words: UNBLOCKED, SECTION_NOT_FOUND."""
+    """BLOCKED → FREE. Words: UNBLOCKED (also if it was before), BLOCK_NOT_FOUND."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BLOCK_ID_FIELD_NUMBER: _builtins.int
-    UNITS_FIELD_NUMBER: _builtins.int
     block_id: _builtins.str
-    @_builtins.property
-    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitRef]: ...
     def __init__(
         self,
         *,
         block_id: _builtins.str = ...,
-        units: _abc.Iterable[Global___UnitRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1191,6 +1675,7 @@ class Result(_message.Message):
     GRANTED_FIELD_NUMBER: _builtins.int
     CLAIM_UNTIL_MS_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
     word: _builtins.str
     """What happened, one of the command's words. Refusals are names of catraca.errors.v1.Reason without prefix."""
     granted: _builtins.int
@@ -1214,6 +1699,10 @@ class Result(_message.Message):
     def ledger(self) -> Global___Ledger:
         """CALL: the ledger after it, and how many callees were granted."""
 
+    @_builtins.property
+    def block(self) -> Global___Block:
+        """BLOCK and UNBLOCK."""
+
     def __init__(
         self,
         *,
@@ -1225,10 +1714,11 @@ class Result(_message.Message):
         granted: _builtins.int = ...,
         claim_until_ms: _builtins.int = ...,
         at_ms: _builtins.int = ...,
+        block: Global___Block | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "ledger", b"ledger", "promise", b"promise"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "hold", b"hold", "ledger", b"ledger", "promise", b"promise"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "claim_until_ms", b"claim_until_ms", "detail", b"detail", "granted", b"granted", "hold", b"hold", "ledger", b"ledger", "promise", b"promise", "word", b"word"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "block", b"block", "claim_until_ms", b"claim_until_ms", "detail", b"detail", "granted", b"granted", "hold", b"hold", "ledger", b"ledger", "promise", b"promise", "word", b"word"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,6 +58,31 @@ class InventoryServiceStub:
                 request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityRequest.SerializeToString,
                 response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityResponse.FromString,
                 _registered_method=True)
+        self.ListSeats = channel.unary_unary(
+                '/catraca.inventory.v1.InventoryService/ListSeats',
+                request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsRequest.SerializeToString,
+                response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsResponse.FromString,
+                _registered_method=True)
+        self.GetSeatMap = channel.unary_unary(
+                '/catraca.inventory.v1.InventoryService/GetSeatMap',
+                request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapRequest.SerializeToString,
+                response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapResponse.FromString,
+                _registered_method=True)
+        self.WatchAvailability = channel.unary_stream(
+                '/catraca.inventory.v1.InventoryService/WatchAvailability',
+                request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityRequest.SerializeToString,
+                response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityResponse.FromString,
+                _registered_method=True)
+        self.Block = channel.unary_unary(
+                '/catraca.inventory.v1.InventoryService/Block',
+                request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockRequest.SerializeToString,
+                response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockResponse.FromString,
+                _registered_method=True)
+        self.Unblock = channel.unary_unary(
+                '/catraca.inventory.v1.InventoryService/Unblock',
+                request_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockRequest.SerializeToString,
+                response_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockResponse.FromString,
+                _registered_method=True)
 
 
 class InventoryServiceServicer:
@@ -72,8 +97,8 @@ class InventoryServiceServicer:
         a line, what is free. Sending a hold again answers its first result and the present state.
         Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
         ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
-        SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
-        INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+        SECTION_SOLD_OUT with what is left, SEAT_NOT_FOUND, SEAT_TAKEN with the seats, SEAT_RESERVED with the seats,
+        NOT_ADJACENT with what is left, SOLD_OUT (only without a line), INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +126,48 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSeats(self, request, context):
+        """Reads the seats of a seated section and where they stand, in the order of their units. They never change
+        while the sale is not archived. Errors: SECTION_NOT_FOUND, also for a section that is not seated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSeatMap(self, request, context):
+        """Reads the state of every seat of a seated section, 2 bits each, and the counts of every section. It says
+        nothing of who has a seat, nor until when: that is the holder's own business. May be a second old.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchAvailability(self, request, context):
+        """Follows the same: first all of it, then what changed since the message before, a few times a second at
+        most. Each message says which sequence it goes on from, so a follower who missed one sees it, and begins
+        anew by asking again. Errors: STREAM_LIMIT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Block(self, request, context):
+        """Takes units out of the sale: FREE → BLOCKED, all or nothing. Needs the organiser role. Sending a block again
+        answers the same. Errors: ROLE_REQUIRED, UNITS_IN_USE where units are held, sold or promised, SECTION_NOT_FOUND,
+        SEAT_NOT_FOUND, INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unblock(self, request, context):
+        """Gives what a block took back to the sale: BLOCKED → FREE. Needs the organiser role. Unblocking again changes
+        nothing. Errors: ROLE_REQUIRED, BLOCK_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InventoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +190,31 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.GetAvailability,
                     request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityRequest.FromString,
                     response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityResponse.SerializeToString,
+            ),
+            'ListSeats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSeats,
+                    request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsRequest.FromString,
+                    response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsResponse.SerializeToString,
+            ),
+            'GetSeatMap': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSeatMap,
+                    request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapRequest.FromString,
+                    response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapResponse.SerializeToString,
+            ),
+            'WatchAvailability': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAvailability,
+                    request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityRequest.FromString,
+                    response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityResponse.SerializeToString,
+            ),
+            'Block': grpc.unary_unary_rpc_method_handler(
+                    servicer.Block,
+                    request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockRequest.FromString,
+                    response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockResponse.SerializeToString,
+            ),
+            'Unblock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unblock,
+                    request_deserializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockRequest.FromString,
+                    response_serializer=catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -237,6 +329,141 @@ class InventoryService:
             '/catraca.inventory.v1.InventoryService/GetAvailability',
             catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityRequest.SerializeToString,
             catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetAvailabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSeats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.inventory.v1.InventoryService/ListSeats',
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsRequest.SerializeToString,
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.ListSeatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSeatMap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.inventory.v1.InventoryService/GetSeatMap',
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapRequest.SerializeToString,
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.GetSeatMapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAvailability(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/catraca.inventory.v1.InventoryService/WatchAvailability',
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityRequest.SerializeToString,
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.WatchAvailabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Block(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.inventory.v1.InventoryService/Block',
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockRequest.SerializeToString,
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.BlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unblock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catraca.inventory.v1.InventoryService/Unblock',
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockRequest.SerializeToString,
+            catraca_dot_inventory_dot_v1_dot_inventory__pb2.UnblockResponse.FromString,
             options,
             channel_credentials,
             insecure,

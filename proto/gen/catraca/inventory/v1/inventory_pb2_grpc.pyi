@@ -42,8 +42,8 @@ class InventoryServiceStub:
     a line, what is free. Sending a hold again answers its first result and the present state.
     Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
     ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
-    SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
-    INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+    SECTION_SOLD_OUT with what is left, SEAT_NOT_FOUND, SEAT_TAKEN with the seats, SEAT_RESERVED with the seats,
+    NOT_ADJACENT with what is left, SOLD_OUT (only without a line), INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]
     """Gives held units back: HELD → FREE; within the turn the promise is restored. Releasing again changes
@@ -53,6 +53,28 @@ class InventoryServiceStub:
     """Reads one of the caller's own holds. Errors: HOLD_NOT_FOUND."""
     GetAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetAvailabilityRequest, _inventory_pb2.GetAvailabilityResponse]
     """Reads how many units are left, by section. Changes nothing; may be a second old."""
+    ListSeats: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListSeatsRequest, _inventory_pb2.ListSeatsResponse]
+    """Reads the seats of a seated section and where they stand, in the order of their units. They never change
+    while the sale is not archived. Errors: SECTION_NOT_FOUND, also for a section that is not seated.
+    """
+    GetSeatMap: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetSeatMapRequest, _inventory_pb2.GetSeatMapResponse]
+    """Reads the state of every seat of a seated section, 2 bits each, and the counts of every section. It says
+    nothing of who has a seat, nor until when: that is the holder's own business. May be a second old.
+    """
+    WatchAvailability: _grpc.UnaryStreamMultiCallable[_inventory_pb2.WatchAvailabilityRequest, _inventory_pb2.WatchAvailabilityResponse]
+    """Follows the same: first all of it, then what changed since the message before, a few times a second at
+    most. Each message says which sequence it goes on from, so a follower who missed one sees it, and begins
+    anew by asking again. Errors: STREAM_LIMIT.
+    """
+    Block: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BlockRequest, _inventory_pb2.BlockResponse]
+    """Takes units out of the sale: FREE → BLOCKED, all or nothing. Needs the organiser role. Sending a block again
+    answers the same. Errors: ROLE_REQUIRED, UNITS_IN_USE where units are held, sold or promised, SECTION_NOT_FOUND,
+    SEAT_NOT_FOUND, INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+    """
+    Unblock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UnblockRequest, _inventory_pb2.UnblockResponse]
+    """Gives what a block took back to the sale: BLOCKED → FREE. Needs the organiser role. Unblocking again changes
+    nothing. Errors: ROLE_REQUIRED, BLOCK_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
@@ -68,8 +90,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     a line, what is free. Sending a hold again answers its first result and the present state.
     Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
     ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
-    SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
-    INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+    SECTION_SOLD_OUT with what is left, SEAT_NOT_FOUND, SEAT_TAKEN with the seats, SEAT_RESERVED with the seats,
+    NOT_ADJACENT with what is left, SOLD_OUT (only without a line), INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
     """
     Release: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives held units back: HELD → FREE; within the turn the promise is restored. Releasing again changes
@@ -79,6 +101,28 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Reads one of the caller's own holds. Errors: HOLD_NOT_FOUND."""
     GetAvailability: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetAvailabilityRequest, _inventory_pb2.GetAvailabilityResponse]  # type: ignore[assignment]
     """Reads how many units are left, by section. Changes nothing; may be a second old."""
+    ListSeats: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListSeatsRequest, _inventory_pb2.ListSeatsResponse]  # type: ignore[assignment]
+    """Reads the seats of a seated section and where they stand, in the order of their units. They never change
+    while the sale is not archived. Errors: SECTION_NOT_FOUND, also for a section that is not seated.
+    """
+    GetSeatMap: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetSeatMapRequest, _inventory_pb2.GetSeatMapResponse]  # type: ignore[assignment]
+    """Reads the state of every seat of a seated section, 2 bits each, and the counts of every section. It says
+    nothing of who has a seat, nor until when: that is the holder's own business. May be a second old.
+    """
+    WatchAvailability: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchAvailabilityRequest, _inventory_pb2.WatchAvailabilityResponse]  # type: ignore[assignment]
+    """Follows the same: first all of it, then what changed since the message before, a few times a second at
+    most. Each message says which sequence it goes on from, so a follower who missed one sees it, and begins
+    anew by asking again. Errors: STREAM_LIMIT.
+    """
+    Block: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BlockRequest, _inventory_pb2.BlockResponse]  # type: ignore[assignment]
+    """Takes units out of the sale: FREE → BLOCKED, all or nothing. Needs the organiser role. Sending a block again
+    answers the same. Errors: ROLE_REQUIRED, UNITS_IN_USE where units are held, sold or promised, SECTION_NOT_FOUND,
+    SEAT_NOT_FOUND, INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+    """
+    Unblock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UnblockRequest, _inventory_pb2.UnblockResponse]  # type: ignore[assignment]
+    """Gives what a block took back to the sale: BLOCKED → FREE. Needs the organiser role. Unblocking again changes
+    nothing. Errors: ROLE_REQUIRED, BLOCK_NOT_FOUND.
+    """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """What buyers may do with units themselves. A BFF names the buyer in the `catraca-buyer` metadata.
@@ -97,8 +141,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         a line, what is free. Sending a hold again answers its first result and the present state.
         Errors: WRONG_PHASE, REHEARSAL, ADMISSION_REQUIRED, ADMISSION_INVALID, ADMISSION_FOREIGN, TURN_EXPIRED,
         ALLOWANCE_EXCEEDED, LIMIT_REACHED, HOLD_LIMIT, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND,
-        SECTION_SOLD_OUT with what is left, SEAT_TAKEN, NOT_ADJACENT, SOLD_OUT (only without a line),
-        INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+        SECTION_SOLD_OUT with what is left, SEAT_NOT_FOUND, SEAT_TAKEN with the seats, SEAT_RESERVED with the seats,
+        NOT_ADJACENT with what is left, SOLD_OUT (only without a line), INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -126,6 +170,58 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.GetAvailabilityResponse, _abc.Awaitable[_inventory_pb2.GetAvailabilityResponse]]:
         """Reads how many units are left, by section. Changes nothing; may be a second old."""
+
+    @_abc_1.abstractmethod
+    def ListSeats(
+        self,
+        request: _inventory_pb2.ListSeatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ListSeatsResponse, _abc.Awaitable[_inventory_pb2.ListSeatsResponse]]:
+        """Reads the seats of a seated section and where they stand, in the order of their units. They never change
+        while the sale is not archived. Errors: SECTION_NOT_FOUND, also for a section that is not seated.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSeatMap(
+        self,
+        request: _inventory_pb2.GetSeatMapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.GetSeatMapResponse, _abc.Awaitable[_inventory_pb2.GetSeatMapResponse]]:
+        """Reads the state of every seat of a seated section, 2 bits each, and the counts of every section. It says
+        nothing of who has a seat, nor until when: that is the holder's own business. May be a second old.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchAvailability(
+        self,
+        request: _inventory_pb2.WatchAvailabilityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inventory_pb2.WatchAvailabilityResponse], _abc.AsyncIterator[_inventory_pb2.WatchAvailabilityResponse]]:
+        """Follows the same: first all of it, then what changed since the message before, a few times a second at
+        most. Each message says which sequence it goes on from, so a follower who missed one sees it, and begins
+        anew by asking again. Errors: STREAM_LIMIT.
+        """
+
+    @_abc_1.abstractmethod
+    def Block(
+        self,
+        request: _inventory_pb2.BlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.BlockResponse, _abc.Awaitable[_inventory_pb2.BlockResponse]]:
+        """Takes units out of the sale: FREE → BLOCKED, all or nothing. Needs the organiser role. Sending a block again
+        answers the same. Errors: ROLE_REQUIRED, UNITS_IN_USE where units are held, sold or promised, SECTION_NOT_FOUND,
+        SEAT_NOT_FOUND, INVALID_QUANTITY, IDEMPOTENCY_KEY_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def Unblock(
+        self,
+        request: _inventory_pb2.UnblockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.UnblockResponse, _abc.Awaitable[_inventory_pb2.UnblockResponse]]:
+        """Gives what a block took back to the sale: BLOCKED → FREE. Needs the organiser role. Unblocking again changes
+        nothing. Errors: ROLE_REQUIRED, BLOCK_NOT_FOUND.
+        """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
