@@ -52,6 +52,7 @@ SHAPES: Mapping[str, Json] = {
     "autoscaling.metricLabels": TEXTS,
     "autoscaling.scaleDownStabilizationSeconds": SECONDS,
     "edge.service.type": {"enum": ["LoadBalancer", "NodePort", "ClusterIP"]},
+    "edge.service.externalTrafficPolicy": {"enum": ["Local", "Cluster"]},
     "edge.service.port": PORTS["items"],
     "edge.service.annotations": TEXTS,
     "edge.allowedOrigins": {
@@ -80,6 +81,7 @@ SHAPES: Mapping[str, Json] = {
     "networkPolicy.monitoringNamespaceLabels": TEXTS,
     "networkPolicy.gatewayNamespaceLabels": TEXTS,
     "networkPolicy.webhookNamespaceLabels": TEXTS,
+    "networkPolicy.dnsCidrs": CIDRS,
     "networkPolicy.apiServerCidrs": CIDRS,
     "networkPolicy.externalCidrs": CIDRS,
     "monitoring.serviceMonitor.labels": TEXTS,
@@ -148,7 +150,15 @@ OURS = frozenset(
             "part_of",
         ),
         *("nats_url", "redis_url", "postgres_url", "sandbox_url", "webhook_url", "oidc_issuer", "jwks_url"),
-        *("audience", "stores_prepared", "stream_replicas", "lame_duck_s", "drain_s", "otlp_endpoint"),
+        *(
+            "audience",
+            "stores_prepared",
+            "stream_replicas",
+            "lame_duck_s",
+            "drain_s",
+            "connection_age_s",
+            "otlp_endpoint",
+        ),
         *("trace_ratio", "tls_client_cert_required"),
         *("inventory_target", "checkout_target", "queue_target"),
     }

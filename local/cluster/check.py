@@ -29,7 +29,7 @@ from services.kit.settings import REQUIRED, load_or_exit, setting
 
 SECTION = "floor"
 PRICE = 100
-READY_S, STEP_S, PAUSE_S = 120.0, 60.0, 0.5
+READY_S, STEP_S, PAUSE_S = 180.0, 60.0, 0.5
 OPENS, OPEN, CLOSES = timedelta(seconds=2), timedelta(minutes=15), timedelta(seconds=1)
 
 
@@ -59,11 +59,11 @@ class Failed(Exception):
     """A step that did not go as it should; the text says which."""
 
 
-async def check(settings: Settings) -> None:
+async def check(settings: Settings, token: str) -> None:
     """The whole path. Raises Failed, Refusal, and TimeoutError for a step that takes too long."""
     name, opens = f"helm-test-{secrets.token_hex(4)}", datetime.now(UTC) + OPENS
     async with Connection(_targets(settings)) as connection:
-        organiser = Organiser(connection, settings.organiser_token_file.read_text().strip())
+        organiser = Organiser(connection, token)
         await _patiently(READY_S, lambda: organiser.define(name, _spec(name, settings, opens, opens + OPEN)))
         _say(f"defined the sale {name}")
         try:
@@ -76,6 +76,14 @@ async def check(settings: Settings) -> None:
                 STEP_S, lambda: _archive(connection, organiser, name), "WRONG_PHASE", "SALE_NOT_SETTLED"
             )
     _say("archived the sale")
+
+
+def _arrived(file: Path) -> str:
+    """A token, which in a new installation may come later than this pod."""
+    ends = time.monotonic() + READY_S
+    while not file.exists() and time.monotonic() < ends:
+        time.sleep(PAUSE_S)
+    return file.read_text().strip()
 
 
 async def _patiently(within_s: float, step: Callable[[], Awaitable[object]], *passing: str) -> None:
@@ -196,7 +204,8 @@ def _say(text: str) -> None:
 def main() -> int:
     """Check and tell how it went."""
     try:
-        asyncio.run(check(load_or_exit(Settings)))
+        settings = load_or_exit(Settings)
+        asyncio.run(check(settings, _arrived(settings.organiser_token_file)))
     except (Failed, Refusal, grpc.aio.AioRpcError, TimeoutError, OSError, aiohttp.ClientError) as problem:
         print(f"FAILED: {str(problem) or type(problem).__name__}", file=sys.stderr)
         return 1

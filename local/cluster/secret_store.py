@@ -11,15 +11,19 @@ TIMEOUT_S = (5.0, 30.0)
 MERGE = "application/merge-patch+json"
 
 
+def connect() -> None:
+    """Reach Kubernetes as the pod's ServiceAccount, or by KUBECONFIG outside of one."""
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        config.load_kube_config()  # type: ignore[no-untyped-call]
+
+
 class SecretStore:
     """Secrets by name, as texts by key. Raises ApiException, also for a right that is missing."""
 
     def __init__(self, namespace: str) -> None:
-        """Reaches Kubernetes as the pod's ServiceAccount, or by KUBECONFIG outside of one."""
-        try:
-            config.load_incluster_config()  # type: ignore[no-untyped-call]
-        except config.ConfigException:
-            config.load_kube_config()  # type: ignore[no-untyped-call]
+        connect()
         self._namespace = namespace
         self._api = client.CoreV1Api()
 

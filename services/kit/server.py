@@ -218,7 +218,9 @@ def _set_apart() -> None:
 
 
 def _options(settings: CommonSettings) -> list[tuple[str, int]]:
+    age = [("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000))]
     return [
+        *(age if settings.connection_age_s else []),
         # A taken port must fail the start instead of sharing the calls with whoever has it.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_message_bytes * _HARD_LIMIT_FACTOR),

@@ -138,6 +138,13 @@ class CommonSettings:
     drain_s: float = setting(
         10.0, "Seconds that running calls have to finish after that.", minimum=0, maximum=600
     )
+    connection_age_s: float = setting(
+        0.0,
+        "Seconds, a tenth more or less, after which a connection takes no new calls; those that run go on. "
+        "Callers connect anew and ask for addresses then, and so find new replicas. 0 for never.",
+        minimum=0,
+        maximum=86_400,
+    )
     max_message_bytes: int = setting(
         4 * 1024 * 1024,
         "Bytes of the largest request that is taken; larger ones are refused.",

@@ -1,12 +1,13 @@
 """One real control plane for all cluster tests of a run, and a namespace for each of them."""
 
 import secrets
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.stack import Stack
 from tests.cluster.plane.api import Api, Json
 from tests.cluster.plane.control_plane import ControlPlane
 from tests.cluster.plane.crds import apply_crd
@@ -54,6 +55,13 @@ def kubectl(plane: ControlPlane, namespace: str) -> Callable[..., str]:
 def ticket_sales(api: Api) -> Json:
     """The CRD as the API server stores it; its resources can be made from now on."""
     return apply_crd(api)
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Every server and service, real, on this machine: what pods would be."""
+    async with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
 
 
 def _made(folder: Path) -> ControlPlane:

@@ -32,6 +32,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{/* PriorityClasses are the whole cluster's, so the namespace is in their names. */}}
+{{- define "catraca.priority" -}}
+{{ .root.Release.Namespace }}-{{ include "catraca.fullname" .root }}-{{ .of }}
+{{- end -}}
+
 {{- define "catraca.host" -}}
 {{ include "catraca.name" . }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end -}}

@@ -46,7 +46,7 @@ tolerations:
 {{- if .priorityClassName }}
 priorityClassName: {{ .priorityClassName }}
 {{- else if $.root.Values.warmNodes.enabled }}
-priorityClassName: {{ include "catraca.fullname" $.root }}-service
+priorityClassName: {{ include "catraca.priority" (dict "root" $.root "of" "service") }}
 {{- end }}
 {{- end }}
 topologySpreadConstraints:

@@ -135,6 +135,9 @@ spec:
   value: /etc/catraca/keys/buyer-hash.json
 - name: CATRACA_SERVICE_TOKEN_FILE
   value: /etc/catraca/tokens/service
+# So often the services ask for each other's addresses, and find replicas that are new.
+- name: CATRACA_CONNECTION_AGE_S
+  value: "60"
 - name: CATRACA_LAME_DUCK_S
   value: {{ $v.shutdown.lameDuckSeconds | quote }}
 - name: CATRACA_DRAIN_S

@@ -1,12 +1,11 @@
 """A control plane that is the chart's alone: it installs the definition of sales, and takes it over."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from local.stack import Stack
 from tests.cluster.chart.charts import INSTALLED
 from tests.cluster.chart.release import Release
 from tests.cluster.plane.control_plane import ControlPlane
@@ -85,10 +84,3 @@ def definition(version: str, kind: str) -> dict[str, object]:
             ],
         },
     }
-
-
-@pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Every server and service, real, on this machine: what the pods would be."""
-    async with Stack(tmp_path_factory.mktemp("chart-stack")) as running:
-        yield running

@@ -1,5 +1,7 @@
 """A release of the chart in a namespace, and its operator as a process with the chart's own rights."""
 
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from services.kit.manifest import API_VERSION
 from tests.cluster.chart.charts import CHART, EXAMPLES, RELEASE, SERVICES, environment
 from tests.cluster.plane.api import Json, Refused
 from tests.cluster.plane.control_plane import ControlPlane
+from tests.cluster.plane.programs import program
 from tests.cluster.plane.waiting import eventually
 
 PLURALS = {
@@ -47,6 +50,16 @@ class Release:
     def upgrade(self, *arguments: str, major: int) -> str:
         """Another version of it."""
         return self.helm("upgrade", str(CHART), "--values", str(self.values), *arguments, *WAIT, major=major)
+
+    def notes(self, *, major: int) -> str:
+        """What the install said to do next."""
+        return self.plane.tools.helm("get", "notes", RELEASE, "--namespace", self.namespace, major=major)
+
+    def shell(self, command: str) -> None:
+        """A command as a person types it. Raises CalledProcessError."""
+        path = f"{program('kubectl').parent}:{os.environ['PATH']}"
+        told = {**self.plane.tools.environment(), "PATH": path}
+        subprocess.run(["bash", "-euc", command], env=told, check=True, timeout=120)
 
     # ---- what is there ----
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,19 +17,22 @@ import asyncpg
 import jwt
 import pytest
 import redis
+from catraca_operator.resources import FINALIZER
 
-from local.cluster import contents
+from local.cluster import contents, farewell
 from local.parts import HttpProcess
 from local.private import write_private
 from local.servers import binaries, ports
 from local.servers.process import Process
 from local.stack import Stack
 from services.kit.keys import load_ring
+from services.kit.manifest import API_VERSION
 from services.kit.signing import load_signing_ring
 from services.kit.streams import STREAMS, connect_nats
 from tests.cluster.chart.charts import RELEASE, environment, example, of_kind, pods
 from tests.cluster.chart.release import RIGHTS, Release
 from tests.cluster.plane.api import Refused
+from tests.cluster.plane.crds import apply_crd
 from tests.cluster.plane.waiting import eventually
 from tests.cluster.ticketsales.conftest import aside
 
@@ -62,7 +66,8 @@ def grant(release: Release, component: str) -> Path:
         "RoleBinding": (RIGHTS, "rolebindings"),
     }
     for kind, (version, plural) in plurals.items():
-        for body in of_kind(example("trial"), kind, component):
+        # Copies: what was rendered is shared by the tests.
+        for body in deepcopy(of_kind(example("trial"), kind, component)):
             for subject in body.get("subjects", []):
                 subject["namespace"] = release.namespace
             release.api.apply(release.path(version, plural, body["metadata"]["name"]), body)
@@ -81,11 +86,8 @@ def making(release: Release) -> Mapping[str, str]:
 
 def texts(release: Release, what: str) -> dict[str, str]:
     """What a Secret holds."""
-    return {key: contents_of(value) for key, value in release.secret(what)["data"].items()}
-
-
-def contents_of(value: str) -> str:
-    return base64.b64decode(value).decode()
+    data = release.secret(what).get("data") or {}
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def test_secrets_are_made_once(release: Release, making: Mapping[str, str], tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_secrets_are_made_once(release: Release, making: Mapping[str, str], tmp_
         load(file, f"{name}_key_file")
     # No word of it in a log.
     held = [each for what in MADE for each in texts(release, what).values() if len(each) > 20]
-    assert not [each for each in held if each in done.stderr or json.loads(json.dumps(each)) in done.stdout]
+    assert not [each for each in held if each in done.stderr or each in done.stdout]
 
     done = run("local.cluster.secrets", making)
     assert done.returncode == 0, done.stderr
@@ -122,6 +124,31 @@ def test_secrets_are_made_once(release: Release, making: Mapping[str, str], tmp_
     assert texts(release, "redis") == before
 
 
+def test_a_ring_of_the_secret_is_rotated(release: Release, making: Mapping[str, str], tmp_path: Path) -> None:
+    """As docs/chart.md has it, with kubectl on both ends."""
+    assert run("local.cluster.secrets", {**making, "CATRACA_SECRETS_MADE": "keys"}).returncode == 0
+    before = texts(release, "keys")
+    name, kubectl = f"{RELEASE}-keys", f"kubectl --namespace {release.namespace}"
+    rotate = f"{sys.executable} -P -m local.cluster.rotate ticket"
+    release.shell(
+        f"set -o pipefail; {kubectl} get secret {name} --output json | {rotate} | {kubectl} replace -f -"
+    )
+    after = texts(release, "keys")
+    assert {key for key in before if before[key] != after[key]} == {"ticket.json"}
+    old, new = (json.loads(each["ticket.json"]) for each in (before, after))
+    assert new[1:] == old and len(new) == 2
+    file = tmp_path / "ticket.json"
+    file.write_text(after["ticket.json"])
+    # The one before signs until every pod has the new one.
+    assert load_signing_ring(file, "ticket_key_file").signing.id == old[0]["id"]
+    # Another while that one is coming would be one too many.
+    with pytest.raises(subprocess.CalledProcessError):
+        release.shell(
+            f"set -o pipefail; {kubectl} get secret {name} --output json | {rotate} > {tmp_path}/none"
+        )
+    assert (tmp_path / "none").read_text() == ""
+
+
 def test_the_hook_reads_no_secret_but_those_it_makes(release: Release, making: Mapping[str, str]) -> None:
     api = release.plane.client(Path(making["KUBECONFIG"]))
     release.api.create(release.path("v1", "secrets"), {"metadata": {"name": "somebody-elses"}})
@@ -136,6 +163,30 @@ def test_an_unknown_secret_is_refused(making: Mapping[str, str]) -> None:
     done = run("local.cluster.secrets", {**making, "CATRACA_SECRETS_MADE": "keys,crown"})
     assert done.returncode == 2
     assert "crown" in done.stderr
+
+
+def test_sales_that_stay_are_let_go(release: Release) -> None:
+    """Of the operator's hold alone: somebody else's stays."""
+    apply_crd(release.api)
+    sale = {
+        "apiVersion": API_VERSION,
+        "kind": "TicketSale",
+        "metadata": {"name": "left", "finalizers": [farewell.FINALIZER, "example.com/other"]},
+        "spec": {
+            "title": "Left",
+            "currency": "EUR",
+            "window": {"opensAt": "2030-01-01T00:00:00Z", "closesAt": "2030-01-02T00:00:00Z"},
+            "sections": [{"id": "floor", "capacity": 4, "ticketTypes": [{"id": "full", "price": 1500}]}],
+        },
+    }
+    path = release.path(API_VERSION, "ticketsales", "left")
+    release.api.apply(path, sale)
+    assert farewell.FINALIZER == FINALIZER
+    told_it = {"CATRACA_NAMESPACE": release.namespace, "KUBECONFIG": str(grant(release, "farewell"))}
+    for _ in range(2):
+        done = run("local.cluster.farewell", told_it)
+        assert done.returncode == 0, done.stderr
+        assert release.api.get(path)["metadata"]["finalizers"] == ["example.com/other"]
 
 
 # ---- servers of a trial take what the hook makes ----

@@ -98,6 +98,7 @@ FIRST = {
 ENUMS = {
     "autoscaling.source",
     "edge.service.type",
+    "edge.service.externalTrafficPolicy",
     "image.pullPolicy",
     "logLevel",
     "tls.certManager.issuerRef.kind",
@@ -106,6 +107,7 @@ SWITCHES = sorted({path for path, default in LEAVES.items() if isinstance(defaul
 OTHER = {
     "autoscaling.source": ("External", "Keda"),
     "edge.service.type": ("NodePort", "ClusterIP"),
+    "edge.service.externalTrafficPolicy": ("Local", "Cluster"),
     "image.pullPolicy": ("Never", "Always"),
     "logLevel": ("debug", "error"),
     "tls.certManager.issuerRef.kind": ("Issuer", "ClusterIssuer"),

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from local.authority import Authority
-from local.cluster import check, contents, prepare, secrets, tokens
+from local.cluster import check, contents, farewell, prepare, secrets, tokens
 from local.issuer import __main__ as issuer
 from local.sandbox.config import SandboxSettings
 from local.servers import binaries
@@ -44,6 +44,7 @@ OURS: dict[str, type[Any]] = {
     "secrets": secrets.Settings,
     "tokens": tokens.Settings,
     "test": check.Settings,
+    "farewell": farewell.Settings,
     "issuer": issuer.Settings,
     "sandbox": SandboxSettings,
 }
@@ -224,7 +225,9 @@ def test_every_pod_that_serves_is_probed_and_nobody_writes_to_its_root(name: str
         if container.get("ports"):
             assert "readinessProbe" in container, component
         # Only those that ask the API server have a token for it.
-        assert pod["spec"]["automountServiceAccountToken"] is (component in ("operator", "secrets", "tokens"))
+        assert pod["spec"]["automountServiceAccountToken"] is (
+            component in ("operator", "secrets", "tokens", "farewell")
+        )
 
 
 @examples
@@ -304,8 +307,9 @@ def test_the_operators_rights_are_those_of_the_file() -> None:
 
 def test_the_definition_of_sales_is_the_files_and_stays() -> None:
     (crd,) = of_kind(example("trial"), "CustomResourceDefinition")
-    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    assert crd == yaml.safe_load((CHART / "files/ticketsales.catraca.dev.yaml").read_text())
+    wanted = yaml.safe_load((CHART / "files/ticketsales.catraca.dev.yaml").read_text())
+    wanted["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    assert crd == wanted
     assert of_kind(example("gateway"), "CustomResourceDefinition") == []
 
 
@@ -396,7 +400,8 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 @examples
 def test_every_pod_has_a_policy_and_both_ends_agree(name: str) -> None:
     bodies = example(name)
-    running = {component for component, _ in pods(bodies)} - {"placeholder"}
+    # Placeholders say nothing, and the farewell comes when the policies are gone.
+    running = {component for component, _ in pods(bodies)} - {"placeholder", "farewell"}
     assert {component_of(each) for each in of_kind(bodies, "NetworkPolicy")} == {*running, "network"}
     out = {(one, other, port) for one in running for other, port in called(policy_of(bodies, one))}
     into = {(one, other, port) for other in running for one, port in calling(policy_of(bodies, other))}
@@ -441,7 +446,7 @@ def test_flows_are_those_that_programs_are_told_of() -> None:
         address = endpoint["endpoint"]["address"]["socket_address"]
         host = address["address"].split(".")[0].removeprefix("catraca-")
         told.add(("edge", host, address["port_value"]))
-    running = {component for component, _ in pods(bodies)}
+    running = {component for component, _ in pods(bodies)} - {"farewell"}
     allowed = {(one, *other) for one in running for other in called(policy_of(bodies, one))}
     assert allowed == told
 

@@ -23,13 +23,6 @@ from tests.cluster.plane.api import Api, Json
 from tests.cluster.plane.control_plane import ControlPlane
 
 
-@pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Every server and service, real, on this machine."""
-    async with Stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
-
-
 @pytest.fixture
 def estate(
     plane: ControlPlane, namespace: str, ticket_sales: Json, stack: Stack, tmp_path: Path

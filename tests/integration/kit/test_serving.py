@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,38 @@ async def test_each_call_has_its_own_caller(stub: Any, issuer: Issuer) -> None:
     calls = [stub.Join(pb.JoinRequest(), metadata=bearing(issuer.token(f"b{n}"))) for n in range(50)]
     answers = [await call for call in calls]
     assert [answer.receipt.key_id for answer in answers] == [f"public/b{n}/buyer" for n in range(50)]
+
+
+class Seen(Line):
+    """Remembers the connections that it was called on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: set[str] = set()
+
+    async def GetDraw(self, request: pb.GetDrawRequest, context: Any) -> pb.GetDrawResponse:
+        self.peers.add(context.peer())
+        return pb.GetDrawResponse()
+
+
+async def test_connections_end_by_their_age_and_no_call_with_them(
+    settings: CommonSettings, issuer: Issuer
+) -> None:
+    seen = Seen()
+    services = [(queue_pb2_grpc.add_QueueServiceServicer_to_server, seen, SERVICE)]
+    aged = replace(settings, connection_age_s=0.5)
+    server = Server("queue", aged, services, public=[f"/{SERVICE}/GetDraw"])
+    port = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = queue_pb2_grpc.QueueServiceStub(channel)
+        stream = stub.WatchSale(pb.WatchSaleRequest(sale="wait"), metadata=bearing(issuer.token()))
+        await stream.read()
+        await seen.waiting.wait()
+        async with asyncio.timeout(60):
+            while len(seen.peers) < 3:
+                await stub.GetDraw(pb.GetDrawRequest())
+        assert not seen.cancelled.is_set()
+    await server.abandon()
 
 
 async def test_without_a_token_only_public_methods_answer(stub: Any, issuer: Issuer) -> None:
