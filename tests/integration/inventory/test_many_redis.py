@@ -21,8 +21,8 @@ from local.servers import binaries
 from local.servers.nats import Nats
 from local.servers.redis import Redis
 from services.inventory.store import key_of
-from services.kit.streams import kv_subject
-from tests.integration.inventory.conftest import Checkout, Replica, Replicas, published, spec
+from services.kit.streams import connect_nats, declare, kv_subject
+from tests.integration.inventory.conftest import Checkout, NatsUrl, Replica, Replicas, published, spec
 from tests.integration.inventory.test_rebuild import acts, counts, order_of, patiently
 
 FLOOR = pb.HoldItem(section="floor", quantity=1)
@@ -98,6 +98,28 @@ async def until_whole(nodes: list[Node]) -> None:
         for node in nodes:
             while "ok" not in re.findall(r"cluster_state\W+(\w+)", str(node.client().cluster("info"))):
                 await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """One of their own: replicas at the shared Redis would take these sales in first, and these would take
+    theirs for lost.
+    """
+    server = Nats(tmp_path_factory.mktemp("nats"))
+    server.launch()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def js(nats_server: Nats) -> AsyncIterator[JetStreamContext]:
+    """Its JetStream."""
+    connection = await connect_nats(NatsUrl(nats_server.url))
+    context = connection.jetstream()
+    await declare(context)
+    yield context
+    with contextlib.suppress(Exception):
+        await connection.close()
 
 
 @pytest.fixture
