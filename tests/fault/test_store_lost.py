@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from local.audit.load import Sources
 from local.audit.report import Verdict, audit
-from local.client import Buyer, Connection, Organiser, Targets, item
+from local.client import Buyer, Connection, Organiser, Targets, answered, item
 from local.stack import Stack
 from services.inventory.seat_map import state_of
 from services.kit.errors import Refusal
@@ -99,7 +99,7 @@ class Holder:
     async def _show(self, hold_id: str) -> pb.Hold:
         request = pb.GetHoldRequest(sale=self._buyer.sale, hold_id=hold_id)
         call = self._buyer.at.inventory.GetHold(request, metadata=self._buyer.metadata, timeout=5)
-        hold: pb.Hold = (await call).hold
+        hold: pb.Hold = (await answered(call)).hold
         return hold
 
 
