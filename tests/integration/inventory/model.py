@@ -69,6 +69,11 @@ class Block:
     state: str = "BLOCKED"
 
 
+def asked_for(items: Any) -> str:
+    """The same for the same items, in whatever order their fields were written."""
+    return repr([sorted(item.items()) for item in items])
+
+
 class Model:
     """One sale. Moments are milliseconds since the sale's start."""
 
@@ -365,7 +370,7 @@ class Model:
         return {"word": "CALLED", "granted": granted}
 
     def claim_(self, command: Answer) -> Answer:
-        asked = command.get("hold_id") or repr(command.get("items"))
+        asked = command.get("hold_id") or asked_for(command.get("items", ()))
         stored = self.claims.get(command["order_id"])
         if stored is None:
             stored = self.new_claim(command, asked)
@@ -417,7 +422,8 @@ class Model:
             return {"word": taking}
         lines, seats, promise = taking
         self.count_hold(command["buyer"], promise)
-        hold = Hold(*key, repr(command["items"]), lines, seats, self.now + self.definition["hold_ms"], None)
+        ends = self.now + self.definition["hold_ms"]
+        hold = Hold(*key, asked_for(command["items"]), lines, seats, ends, None)
         if promise:
             promise.left -= hold.quantity
             hold.place = promise.place
@@ -430,7 +436,7 @@ class Model:
                 return {"word": "IDEMPOTENCY_KEY_REUSED"}
             if hold.state == "EXPIRED" and hold.waiting:
                 return {"word": "QUEUE_TIMEOUT"}
-        elif hold.asked != repr(command["items"]):
+        elif hold.asked != asked_for(command["items"]):
             return {"word": "IDEMPOTENCY_KEY_REUSED"}
         if hold.state == "EXPIRED":
             return {"word": "HOLD_EXPIRED"}
@@ -521,8 +527,9 @@ class Model:
     def block_(self, command: Answer) -> Answer:
         known = self.blocks.get(command["block_id"])
         if known:
-            return {"word": "BLOCKED" if known.asked == repr(command["items"]) else "IDEMPOTENCY_KEY_REUSED"}
-        block = Block(repr(command["items"]), {}, [])
+            same = known.asked == asked_for(command["items"])
+            return {"word": "BLOCKED" if same else "IDEMPOTENCY_KEY_REUSED"}
+        block = Block(asked_for(command["items"]), {}, [])
         for item in command["items"]:
             section, quantity = item["section"], item["quantity"]
             if section not in self.sections:
