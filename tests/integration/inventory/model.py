@@ -530,20 +530,24 @@ class Model:
             same = known.asked == asked_for(command["items"])
             return {"word": "BLOCKED" if same else "IDEMPOTENCY_KEY_REUSED"}
         block = Block(asked_for(command["items"]), {}, [])
-        for item in command["items"]:
-            section, quantity = item["section"], item["quantity"]
-            if section not in self.sections:
-                return {"word": "SECTION_NOT_FOUND"}
-            block.quantities[section] = block.quantities.get(section, 0) + quantity
-            block.seats += [(section, unit) for unit in item.get("units", ())]
-            if any(unit in self.occupied(section) for unit in item.get("units", ())):
-                return {"word": "UNITS_IN_USE"}
-        # As it would be: nothing below nothing, and what is promised is there.
         self.blocks[command["block_id"]] = block
-        if any(self.free(section) < 0 for section in self.sections) or self.unpromised() < 0:
-            del self.blocks[command["block_id"]]
-            return {"word": "UNITS_IN_USE"}
+        for item in command["items"]:
+            refusal = self.block_item(block, item)
+            if refusal:
+                del self.blocks[command["block_id"]]
+                return {"word": refusal}
         return {"word": "BLOCKED"}
+
+    def block_item(self, block: Block, item: Answer) -> str | None:
+        """Adds an item to a block, if nothing is below nothing then and what is promised is there."""
+        section, units = item["section"], item.get("units", ())
+        if section not in self.sections:
+            return "SECTION_NOT_FOUND"
+        if any(unit in self.occupied(section) for unit in units):
+            return "UNITS_IN_USE"
+        block.quantities[section] = block.quantities.get(section, 0) + item["quantity"]
+        block.seats += [(section, unit) for unit in units]
+        return "UNITS_IN_USE" if self.free(section) < 0 or self.unpromised() < 0 else None
 
     def unblock_(self, command: Answer) -> Answer:
         block = self.blocks.get(command["block_id"])
