@@ -69,6 +69,11 @@ class Block:
     state: str = "BLOCKED"
 
 
+def asked_for(items: Any) -> str:
+    """The same for the same items, in whatever order their fields were written."""
+    return repr([sorted(item.items()) for item in items])
+
+
 class Model:
     """One sale. Moments are milliseconds since the sale's start."""
 
@@ -367,7 +372,7 @@ class Model:
         return {"word": "CALLED", "granted": granted}
 
     def claim_(self, command: Answer) -> Answer:
-        asked = command.get("hold_id") or repr(command.get("items"))
+        asked = command.get("hold_id") or asked_for(command.get("items", ()))
         stored = self.claims.get(command["order_id"])
         if stored is None:
             stored = self.new_claim(command, asked)
@@ -421,7 +426,8 @@ class Model:
             return {"word": taking}
         lines, seats, promise = taking
         self.count_hold(command["buyer"], promise)
-        hold = Hold(*key, repr(command["items"]), lines, seats, self.now + self.definition["hold_ms"], None)
+        ends = self.now + self.definition["hold_ms"]
+        hold = Hold(*key, asked_for(command["items"]), lines, seats, ends, None)
         if promise:
             promise.left -= hold.quantity
             hold.place = promise.place
@@ -434,7 +440,7 @@ class Model:
                 return {"word": "IDEMPOTENCY_KEY_REUSED"}
             if hold.state == "EXPIRED" and hold.waiting:
                 return {"word": "QUEUE_TIMEOUT"}
-        elif hold.asked != repr(command["items"]):
+        elif hold.asked != asked_for(command["items"]):
             return {"word": "IDEMPOTENCY_KEY_REUSED"}
         if hold.state == "EXPIRED":
             return {"word": "HOLD_EXPIRED"}
@@ -525,22 +531,27 @@ class Model:
     def block_(self, command: Answer) -> Answer:
         known = self.blocks.get(command["block_id"])
         if known:
-            return {"word": "BLOCKED" if known.asked == repr(command["items"]) else "IDEMPOTENCY_KEY_REUSED"}
-        block = Block(repr(command["items"]), {}, [])
-        for item in command["items"]:
-            section, quantity = item["section"], item["quantity"]
-            if section not in self.sections:
-                return {"word": "SECTION_NOT_FOUND"}
-            block.quantities[section] = block.quantities.get(section, 0) + quantity
-            block.seats += [(section, unit) for unit in item.get("units", ())]
-            if any(unit in self.occupied(section) for unit in item.get("units", ())):
-                return {"word": "UNITS_IN_USE"}
-        # As it would be: nothing below nothing, and what is promised is there.
+            same = known.asked == asked_for(command["items"])
+            return {"word": "BLOCKED" if same else "IDEMPOTENCY_KEY_REUSED"}
+        block = Block(asked_for(command["items"]), {}, [])
         self.blocks[command["block_id"]] = block
-        if any(self.free(section) < 0 for section in self.sections) or self.unpromised() < 0:
-            del self.blocks[command["block_id"]]
-            return {"word": "UNITS_IN_USE"}
+        for item in command["items"]:
+            refusal = self.block_item(block, item)
+            if refusal:
+                del self.blocks[command["block_id"]]
+                return {"word": refusal}
         return {"word": "BLOCKED"}
+
+    def block_item(self, block: Block, item: Answer) -> str | None:
+        """Adds an item to a block, if nothing is below nothing then and what is promised is there."""
+        section, units = item["section"], item.get("units", ())
+        if section not in self.sections:
+            return "SECTION_NOT_FOUND"
+        if any(unit in self.occupied(section) for unit in units):
+            return "UNITS_IN_USE"
+        block.quantities[section] = block.quantities.get(section, 0) + item["quantity"]
+        block.seats += [(section, unit) for unit in units]
+        return "UNITS_IN_USE" if self.free(section) < 0 or self.unpromised() < 0 else None
 
     def unblock_(self, command: Answer) -> Answer:
         block = self.blocks.get(command["block_id"])
