@@ -17,10 +17,23 @@ from local.servers.nats import Nats
 from local.servers.postgres import Postgres
 from local.servers.redis import Redis
 from local.wiring import Keys
+from tests import resting
 
 # Shared machines are slow at times, and no test judges by how long an example took.
 hypothesis.settings.register_profile("catraca", deadline=None)
 hypothesis.settings.load_profile("catraca")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The stack of the test's folder is at work."""
+    resting.wake(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stacks whose tests are over let the others have the machine."""
+    resting.rest(item, nextitem)
 
 
 @pytest.fixture(scope="session")

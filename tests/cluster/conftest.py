@@ -13,6 +13,7 @@ from tests.cluster.plane.control_plane import ControlPlane
 from tests.cluster.plane.crds import apply_crd
 from tests.cluster.plane.programs import NotBuilt
 from tests.cluster.plane.waiting import eventually
+from tests.resting import resting_after
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +59,13 @@ def ticket_sales(api: Api) -> Json:
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> AsyncIterator[Stack]:
     """Every server and service, real, on this machine: what pods would be."""
     async with Stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+        with resting_after(Path(__file__).parent, running, pytestconfig):
+            yield running
 
 
 def _made(folder: Path) -> ControlPlane:

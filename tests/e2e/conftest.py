@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from local.discovery import RunningStack
 from local.issuer.tokens import Minter
 from local.stack import Stack
 from tests.drand import Chain, Relay
+from tests.resting import resting_after
 
 PATIENCE_S = 30.0
 """For what must come; a test that needs all of it has failed."""
@@ -35,14 +37,17 @@ async def drand() -> AsyncIterator[Relay]:
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory, drand: Relay) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, drand: Relay, pytestconfig: pytest.Config
+) -> AsyncIterator[Stack]:
     """Every server and service, healthy. Tests that kill a part restart it before they end.
 
     Two processes of the queue, so that a leader always has somebody who would take its place.
     """
     settings = {"CATRACA_DRAND_URLS": drand.url}
     async with Stack(tmp_path_factory.mktemp("stack"), replicas={"queue": 2}, settings=settings) as running:
-        yield running
+        with resting_after(Path(__file__).parent, running, pytestconfig):
+            yield running
 
 
 @pytest.fixture
