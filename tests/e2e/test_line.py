@@ -119,7 +119,7 @@ async def test_receipts_prove_the_joins_of_the_draw(house: Any) -> None:
 async def test_everyone_can_check_the_draw_and_their_place_offline(
     house: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = await house.sale(opens_in_s=8.0)
+    name = await house.sale(capacity=100, opens_in_s=5.0)
     early, late = "an-early-buyer", "a-late-buyer"
     bff = Bff(house, name)
     await asyncio.gather(house.buyer(name, early).join(), bff.join([f"b-{each}" for each in range(5)]))
