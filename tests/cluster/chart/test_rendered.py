@@ -1,11 +1,9 @@
-"""What the chart renders: settings that there are, files that are mounted, no flow too few or too many."""
+"""What the chart renders: settings that there are, files that are mounted, refusals by name."""
 
 import dataclasses
 import json
 import re
 import subprocess
-import typing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,7 @@ import pytest
 import yaml
 
 from local.authority import Authority
-from local.cluster import check, contents, farewell, prepare, secrets, tokens
-from local.issuer import __main__ as issuer
-from local.sandbox.config import SandboxSettings
+from local.cluster import contents
 from local.servers import binaries
 from services.kit.settings import file_variable_of, load, variable_of
 from tests.cluster.chart.charts import (
@@ -31,30 +27,11 @@ from tests.cluster.chart.charts import (
     pods,
     rendered_text,
 )
+from tests.cluster.chart.ours import OURS, our_pods
 from tests.cluster.plane.programs import program
 
 Json = dict[str, Any]
-OURS: dict[str, type[Any]] = {
-    "queue": import_module("services.queue.config").Settings,
-    "inventory": import_module("services.inventory.config").InventorySettings,
-    "checkout": import_module("services.checkout.config").Settings,
-    "notifier": import_module("services.notifier.config").Settings,
-    "operator": import_module("catraca_operator.config").Settings,
-    "prepare": prepare.Settings,
-    "secrets": secrets.Settings,
-    "tokens": tokens.Settings,
-    "test": check.Settings,
-    "farewell": farewell.Settings,
-    "issuer": issuer.Settings,
-    "sandbox": SandboxSettings,
-}
-"""What each of our programs is told."""
-
 examples = pytest.mark.parametrize("name", EXAMPLES)
-
-
-def our_pods(name: str) -> list[tuple[str, Json]]:
-    return [(component, pod) for component, pod in pods(example(name)) if component in OURS]
 
 
 @pytest.mark.parametrize("major", [3, 4])
@@ -363,136 +340,6 @@ def lay_certificate(folder: Path) -> None:
     for source, name in names.items():
         (folder / name).write_bytes(source.read_bytes())
     (folder / "ca-certificates.crt").write_bytes(made.ca.read_bytes())
-
-
-# ---- who may call whom ----
-
-
-def policy_of(bodies: list[Json], component: str) -> Json:
-    (policy,) = (each for each in of_kind(bodies, "NetworkPolicy", component))
-    return typing.cast("Json", policy["spec"])
-
-
-def called(policy: Json) -> set[tuple[str, int]]:
-    """Components and ports that a policy lets its pods call within the release."""
-    return {
-        (peer["podSelector"]["matchLabels"][COMPONENT_LABEL], port["port"])
-        for rule in policy["egress"]
-        for peer in rule.get("to", [])
-        if COMPONENT_LABEL in peer.get("podSelector", {}).get("matchLabels", {})
-        for port in rule["ports"]
-    }
-
-
-def calling(policy: Json) -> set[tuple[str, int]]:
-    return {
-        (peer["podSelector"]["matchLabels"][COMPONENT_LABEL], port["port"])
-        for rule in policy["ingress"] or []
-        for peer in rule.get("from", [])
-        if COMPONENT_LABEL in peer.get("podSelector", {}).get("matchLabels", {})
-        for port in rule["ports"]
-    }
-
-
-COMPONENT_LABEL = "app.kubernetes.io/component"
-
-
-@examples
-def test_every_pod_has_a_policy_and_both_ends_agree(name: str) -> None:
-    bodies = example(name)
-    # Placeholders say nothing, and the farewell comes when the policies are gone.
-    running = {component for component, _ in pods(bodies)} - {"placeholder", "farewell"}
-    assert {component_of(each) for each in of_kind(bodies, "NetworkPolicy")} == {*running, "network"}
-    out = {(one, other, port) for one in running for other, port in called(policy_of(bodies, one))}
-    into = {(one, other, port) for other in running for one, port in calling(policy_of(bodies, other))}
-    assert out == into
-    (deny,) = of_kind(bodies, "NetworkPolicy", "network")
-    assert deny["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in deny["spec"] and "egress" not in deny["spec"]
-    for _, pod in pods(bodies):
-        assert deny["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
-
-
-ADDRESS = re.compile(r"(?:dns:///|https?://)?([\w.-]+):(\d+)")
-
-
-def test_flows_are_those_that_programs_are_told_of() -> None:
-    """Of the trial, where everything is in the release: each address in a pod's environment, and no other."""
-    bodies = example("trial")
-    told: set[tuple[str, str, int]] = set()
-    for component, pod in our_pods("trial"):
-        for variable, value in environment(pod).items():
-            matched = ADDRESS.search(value)
-            # Its own addresses, those that others are told, and what only makes passwords.
-            if not matched or component == "secrets" or variable in OF_ONESELF:
-                continue
-            called_one = matched[1].split(".")[0].removeprefix("catraca-")
-            if matched[1] != "0.0.0.0" and called_one != component:
-                told.add((component, called_one, int(matched[2])))
-    for component, stores in {
-        "queue": {("redis", 6379), ("nats", 4222)},
-        "inventory": {("redis", 6379), ("nats", 4222)},
-        "checkout": {("nats", 4222), ("postgres", 5432)},
-        "notifier": {("nats", 4222)},
-        "prepare": {("nats", 4222), ("postgres", 5432)},
-        # Of webhooks and pages it is told by checkout.
-        "sandbox": {("checkout", 8080)},
-        "test": {("sandbox", 8090)},
-    }.items():
-        told |= {(component, *store) for store in stores}
-    (config,) = of_kind(bodies, "ConfigMap", "edge")
-    for cluster in yaml.safe_load(config["data"]["envoy.yaml"])["static_resources"]["clusters"]:
-        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-        address = endpoint["endpoint"]["address"]["socket_address"]
-        host = address["address"].split(".")[0].removeprefix("catraca-")
-        told.add(("edge", host, address["port_value"]))
-    running = {component for component, _ in pods(bodies)} - {"farewell"}
-    allowed = {(one, *other) for one in running for other in called(policy_of(bodies, one))}
-    assert allowed == told
-
-
-# `iss` of tokens, which nobody connects to, and where others reach checkout.
-OF_ONESELF = {"CATRACA_OIDC_ISSUER", "CATRACA_WEBHOOK_URL"}
-
-
-def test_only_who_needs_it_reaches_the_api_server_and_the_outside() -> None:
-    bodies = example("production")
-    elsewhere = {
-        component_of(each): sorted(
-            port["port"]
-            for rule in each["spec"]["egress"]
-            if not any("podSelector" in peer for peer in rule.get("to", []))
-            for port in rule["ports"]
-        )
-        for each in of_kind(bodies, "NetworkPolicy")
-        if component_of(each) != "network"
-    }
-    assert elsewhere == {
-        "queue": [443, 4222, 4318, 6379],
-        "inventory": [443, 4222, 4318, 6379],
-        "checkout": [443, 4222, 4318, 5432],
-        "notifier": [443, 4222, 4318],
-        "operator": [443, 6443],
-        "tokens": [443, 443, 6443],
-        "edge": [443],
-        "prepare": [4222, 5432],
-        "test": [],
-    }
-
-
-def test_addresses_name_services_that_there_are() -> None:
-    for name in EXAMPLES:
-        bodies = example(name)
-        known = {
-            (each["metadata"]["name"], port["port"])
-            for each in of_kind(bodies, "Service")
-            for port in each["spec"]["ports"]
-        }
-        for component, pod in our_pods(name):
-            for value in environment(pod).values():
-                for host, port in ADDRESS.findall(value):
-                    if ".svc." in host and component != "secrets" and "otel" not in host:
-                        assert (host.split(".")[0], int(port)) in known, (component, value)
 
 
 # ---- refusals ----
