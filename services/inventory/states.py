@@ -76,6 +76,6 @@ WORDS: Mapping[str, frozenset[str]] = {
     "expire": frozenset({"EXPIRED"}),
     "fill": frozenset({"FILLED"}),
     "sold": frozenset({"PAGE"}),
-    "drop": frozenset({"DROPPED", "WRONG_PHASE", "SALE_NOT_SETTLED", "UNAVAILABLE"}),
+    "drop": frozenset({"DROPPED", "DROPPABLE", "WRONG_PHASE", "SALE_NOT_SETTLED", "UNAVAILABLE"}),
 }
 """Every word by command; each Lua file's header says the same."""

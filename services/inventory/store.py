@@ -422,11 +422,16 @@ class Store:
         Raises Refusal WRONG_PHASE, SALE_NOT_SETTLED or UNAVAILABLE.
         """
         epoch = await self._epochs.current(SERVICE, sale)
+        command: Command = {"op": "drop", "published": published}
+        # Asked before it is said: what is refused leaves nothing behind.
+        (may,) = await self._run(sale, [{**command, "ask": True}])
+        if may["word"] != "DROPPABLE":
+            raise refuse_word(may["word"], may.get("detail"))
         # Said before it is done: nobody who finds the store empty may fill it again.
         marked = epoch and await self._epochs.mark_dropped(SERVICE, sale, epoch)
         if marked is None:
             raise Refusal("UNAVAILABLE")
-        (result,) = await self._run(sale, [{"op": "drop", "published": published}])
+        (result,) = await self._run(sale, [command])
         if result["word"] != "DROPPED":
             await self._epochs.mark_dropped(SERVICE, sale, marked, dropped=False)
             raise refuse_word(result["word"], result.get("detail"))

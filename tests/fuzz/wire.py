@@ -22,6 +22,7 @@ LASTING = frozenset(
         "QueueService.WatchSale",
         "NotifierService.Subscribe",
         "NotifierService.SubscribeMany",
+        "InventoryService.WatchAvailability",
     }
 )
 """Streams of answers that do not end by themselves: they are left after the first one."""

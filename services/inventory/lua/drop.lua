@@ -1,8 +1,8 @@
 -- Purpose: Frees a settled sale's keys: after closing, with nothing held, promised or claimed, and every change
---   published.
+--   published. Where it is only asked it says whether it would.
 -- KEYS: none
--- ARGV: published
--- Returns: DROPPED, WRONG_PHASE, SALE_NOT_SETTLED, UNAVAILABLE
+-- ARGV: published, ask
+-- Returns: DROPPED, DROPPABLE, WRONG_PHASE, SALE_NOT_SETTLED, UNAVAILABLE
 transitions.drop = function(cmd)
   local phase = rights.phase()
   if phase ~= 'CLOSED' then
@@ -13,6 +13,9 @@ transitions.drop = function(cmd)
   end
   if cmd.published ~= view.meta.sequence then
     return refuse('UNAVAILABLE', { published = cmd.published, sequence = view.meta.sequence })
+  end
+  if cmd.ask then
+    return { word = 'DROPPABLE' }
   end
   -- After this point nothing can fail.
   view.dropped = true

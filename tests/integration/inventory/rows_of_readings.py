@@ -117,6 +117,14 @@ async def of_a_settled_sale(book: Book) -> Result:
     return result
 
 
+@row("drop", "DROPPABLE")
+async def of_a_settled_sale_when_only_asked(book: Book) -> Result:
+    sequence = await settled(book)
+    result = await book.do("drop", published=sequence, ask=True)
+    assert (await book.ledger())["sequence"] == sequence
+    return result
+
+
 @row("drop", "WRONG_PHASE")
 async def before_closing(book: Book) -> Result:
     result = await book.do("drop", published=1)

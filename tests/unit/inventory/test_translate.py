@@ -31,6 +31,7 @@ SUCCESSES = {
     "LEDGER",
     "EXPIRED",
     "DROPPED",
+    "DROPPABLE",
     "BLOCKED",
     "UNBLOCKED",
     "MAP",
