@@ -2,19 +2,23 @@
 
 import asyncio
 import base64
+import hashlib
 import json
+import uuid
 
 from nats.js import JetStreamContext
-from nats.js.api import ObjectMeta
+from nats.js.api import ObjectInfo, ObjectMetaOptions
 
 from services.kit.errors import Refusal
+from services.kit.messages import RawMsg, last_message
 from services.kit.plans.compiled import DIGEST, MAX_PACKED_BYTES, Plan, unpacked
-from services.kit.streams import last_message, read_all
+from services.kit.streams import WrongSequence, publish_fenced, read_all
 
 BUCKET = "plans"
 STREAM = f"OBJ_{BUCKET}"
 # Plans that a process keeps beside those of running sales: a few houses are sold over and over.
 KEPT = 8
+CHUNK_BYTES = 128 * 1024
 
 
 class PlanStore:
@@ -25,12 +29,33 @@ class PlanStore:
         self._kept: dict[str, Plan] = {}
 
     async def put(self, plan: Plan) -> bool:
-        """Stores a plan. False where it was stored before."""
-        if await self.find(plan.digest) is not None:
+        """Stores a plan. False where it was stored before, or another was faster.
+
+        The object's meta is written last, and once: the library's own `put` writes it again, and takes away
+        what a reader may be reading, where two store the same plan at once.
+        """
+        before = await self._meta(plan.digest)
+        if before is not None and not json.loads(before.data).get("deleted"):
             return False
-        bucket = await self._js.object_store(BUCKET)
         packed = await asyncio.to_thread(plan.packed)
-        await bucket.put(plan.digest, packed, meta=ObjectMeta(name=plan.digest, description=plan.name))
+        chunks = [packed[at : at + CHUNK_BYTES] for at in range(0, len(packed), CHUNK_BYTES)]
+        info = ObjectInfo(
+            name=plan.digest,
+            bucket=BUCKET,
+            description=plan.name,
+            options=ObjectMetaOptions(max_chunk_size=CHUNK_BYTES),
+            nuid=uuid.uuid4().hex,
+            size=len(packed),
+            chunks=len(chunks),
+            digest=f"SHA-256={base64.urlsafe_b64encode(hashlib.sha256(packed).digest()).decode()}",
+        )
+        for chunk in chunks:
+            await self._js.publish(_chunks(info.nuid), chunk)
+        meta, seen = json.dumps(info.as_dict()).encode(), before.seq if before is not None else 0
+        try:
+            await publish_fenced(self._js, _meta(plan.digest), meta, seen)
+        except WrongSequence:
+            return False
         return True
 
     async def get(self, digest: str) -> Plan:
@@ -58,14 +83,22 @@ class PlanStore:
 
     async def _read(self, digest: str) -> bytes | None:
         """An object's chunks, by the messages that the object store is made of."""
-        name = base64.urlsafe_b64encode(digest.encode()).decode()
-        meta = await last_message(self._js, STREAM, f"$O.{BUCKET}.M.{name}", from_leader=True)
+        meta = await self._meta(digest)
         if meta is None:
             return None
         info = json.loads(meta.data)
         if info.get("deleted") or info["size"] > MAX_PACKED_BYTES:
             return None
-        chunks = [
-            message.data async for message in read_all(self._js, STREAM, f"$O.{BUCKET}.C.{info['nuid']}")
-        ]
+        chunks = [message.data async for message in read_all(self._js, STREAM, _chunks(info["nuid"]))]
         return b"".join(chunks)
+
+    async def _meta(self, digest: str) -> RawMsg | None:
+        return await last_message(self._js, STREAM, _meta(digest), from_leader=True)
+
+
+def _meta(digest: str) -> str:
+    return f"$O.{BUCKET}.M.{base64.urlsafe_b64encode(digest.encode()).decode()}"
+
+
+def _chunks(nuid: str) -> str:
+    return f"$O.{BUCKET}.C.{nuid}"

@@ -1,5 +1,6 @@
 """Seating plans in the object store: what one user puts there another finds, whole and under its digest."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from nats.js import JetStreamContext
 from local.prepare import prepare_streams
 from local.servers.nats import Nats as NatsServer
 from services.kit.errors import Refusal
-from services.kit.plans.compiled import PlanUnreadable
+from services.kit.plans.compiled import Plan, PlanUnreadable
 from services.kit.plans.store import PlanStore
 from services.kit.streams import connect_nats
 from tests.plans import hall, plan_of, stadium_plan, theatre
@@ -37,6 +38,21 @@ async def test_the_queue_stores_what_inventory_reads(of: Of) -> None:
 
     assert await of("queue").put(plan) is False
     assert await of("inventory").get(plan.digest) == plan
+
+
+async def test_many_who_push_the_same_plan_at_once_store_it_once(of: Of, sale_id: str) -> None:
+    plan = plan_of(hall("ooo", name=sale_id))
+
+    async def reads() -> Plan:
+        while (found := await of("inventory").find(plan.digest)) is None:
+            await asyncio.sleep(0)
+        return found
+
+    readers = [asyncio.create_task(reads()) for _ in range(3)]
+    stored = await asyncio.gather(*(of("queue").put(plan) for _ in range(10)))
+
+    assert sorted(stored) == [False] * 9 + [True]
+    assert await asyncio.gather(*readers) == [plan] * 3
 
 
 async def test_a_plan_that_was_read_is_not_read_again(of: Of) -> None:
