@@ -73,3 +73,14 @@ async def test_a_right_call_and_its_preflight_pass(edge: str) -> None:
     assert preflight.headers["access-control-allow-origin"] == origin["origin"]
     right = await ask(edge, "POST", {**origin, "content-type": "application/grpc-web+proto"}, bytes(5))
     assert answer_of(right).fine
+
+
+@pytest.mark.parametrize("timeout", ["", "1y", "-1S", "S", "1.5S", "123456789S", "10 S"])
+async def test_a_malformed_timeout_is_an_invalid_field(edge: str, timeout: str) -> None:
+    answer = answer_of(await ask(edge, "POST", {**GRPC_WEB, "grpc-timeout": timeout}, bytes(5)))
+    assert (answer.status, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+@pytest.mark.parametrize("timeout", ["10S", "99999999H", "5000m"])
+async def test_any_other_timeout_is_taken(edge: str, timeout: str) -> None:
+    assert answer_of(await ask(edge, "POST", {**GRPC_WEB, "grpc-timeout": timeout}, bytes(5))).fine
