@@ -1,26 +1,41 @@
-"""Records what clients asked and were told while parts die: some order must explain every answer."""
+"""Records what clients ask and are told while parts die; an order of the calls must explain every answer."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import cached_property
+from itertools import combinations
 
 NEVER = float("inf")
+GONE = ("NOT_FOUND", "LOST")
+"""What is said of a hold that went with its store."""
 
 
-@dataclass
+Span = tuple[float, float]
+
+
+@dataclass(eq=False)
 class Call:
     """One call with the id that every repeat of it carries. Moments are of one clock, in seconds."""
 
     client: str
     op: str
+    """`hold`, `show` or `release`."""
     hold_id: str
     began: float
+    quantity: int = 1
     ended: float = NEVER
-    """Never, where no answer came: then it may have had its effect, at any moment since, or not at all."""
     word: str = ""
     units: frozenset[int] = frozenset()
+
+    @property
+    def hold(self) -> str:
+        """The hold that it is about."""
+        return f"{self.client}/{self.hold_id}"
+
+    def __str__(self) -> str:
+        units = ",".join(map(str, sorted(self.units)))
+        return f"{self.op} of {self.hold} → {self.word or 'no answer'} {units}".rstrip()
 
 
 @dataclass
@@ -29,9 +44,9 @@ class History:
 
     calls: list[Call] = field(default_factory=list)
 
-    def begin(self, client: str, op: str, hold_id: str) -> Call:
+    def begin(self, client: str, op: str, hold_id: str, quantity: int = 1) -> Call:
         """Note that a call is on its way."""
-        call = Call(client, op, hold_id, time.monotonic())
+        call = Call(client, op, hold_id, time.monotonic(), quantity)
         self.calls.append(call)
         return call
 
@@ -40,102 +55,176 @@ class History:
         call.ended, call.word, call.units = time.monotonic(), word, frozenset(units)
 
 
-@dataclass(frozen=True, order=True)
-class Span:
-    """When a unit was certainly a hold's: from its answer to the first call that may have ended it."""
+@dataclass(frozen=True)
+class Section:
+    """The plain model: which hold has which units; every hold is somebody's, none is forgotten by itself."""
 
-    begins: float
-    ends: float
-    hold: str
-    unit: int
+    capacity: int
+    holds: frozenset[tuple[str, frozenset[int]]] = frozenset()
+    ended: frozenset[str] = frozenset()
+    """Holds that were given back, or went with their store."""
+
+    @cached_property
+    def held(self) -> Mapping[str, frozenset[int]]:
+        """Units by hold."""
+        return dict(self.holds)
+
+    @cached_property
+    def taken(self) -> frozenset[int]:
+        """Units that are not free."""
+        return frozenset().union(*self.held.values())
+
+    def after(self, call: Call, lost: Sequence[Span], unseen: int) -> "Section | None":
+        """The section once the call has had its effect; None where its answer is not the one due now.
+
+        `unseen` units may be taken by calls that are repeated because their store was lost under them.
+        """
+        mine = self.held.get(call.hold)
+        match call.op, call.word:
+            case ("hold" | "show", "HELD") if mine is not None:
+                return self if call.units == mine else None
+            case "hold", "HELD":
+                fits = len(call.units) == call.quantity and not call.units & self.taken
+                in_it = call.units <= frozenset(range(self.capacity))
+                return self._with(call) if fits and in_it and call.hold not in self.ended else None
+            case "hold", "SOLD_OUT":
+                free = self.capacity - len(self.taken)
+                return self if mine is None and free - unseen < call.quantity else None
+            case "release", "RELEASED" if mine is not None:
+                return self.without(call.hold)
+            case "hold", word if word in GONE:
+                # The first time it was asked it had its effect, which was lost before it could be answered.
+                may_be = mine is None and any(_meet(call, span) for span in lost)
+                return self.without(call.hold) if may_be else None
+            case _, word if word in GONE:
+                return self if mine is None and call.hold in self.ended else None
+        return None
+
+    def _with(self, call: Call) -> "Section":
+        return Section(self.capacity, self.holds | {(call.hold, call.units)}, self.ended)
+
+    def without(self, hold: str) -> "Section":
+        """The section with that hold's units free again."""
+        rest = frozenset(each for each in self.holds if each[0] != hold)
+        return Section(self.capacity, rest, self.ended | {hold})
+
+    def told(self) -> str:
+        """For a person."""
+        return (
+            ", ".join(f"{name} has {sorted(units)}" for name, units in sorted(self.held.items()))
+            or "all free"
+        )
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What no order of the calls explains; empty if there is one."""
+class Possible:
+    """One way in which it may stand at a moment: the section, and which open calls have had their effect."""
 
-    wrong: Sequence[str]
+    section: Section
+    done: frozenset[Call] = frozenset()
 
 
-def judge(
-    history: History, *, capacity: int, expiry_s: float, lost: Sequence[tuple[float, float]]
-) -> Judgement:
-    """Whether some order explains every answer.
+def judge(history: History, *, capacity: int, lost: Sequence[Span]) -> list[str]:
+    """What no order of the calls explains; empty if there is one that explains every answer.
 
-    The ledger is a set of registers, one a unit, each with at most one owner; a call takes effect at one
-    moment between its beginning and its answer. No order explains answers of one hold that contradict each
-    other, a unit that is certainly two holds' at one moment, or SOLD_OUT while too little could have been
-    taken at any moment of the call. `lost` are spans in which a store was lost: holds without an order may
-    end there. `expiry_s` is how long a hold lasts at least.
+    A call has its effect at one moment between its beginning and its answer: the calls are taken in the order
+    of their beginnings and answers, and all ways in which it may stand are followed side by side. Where none
+    is left at an answer, no order explains it. `lost` are spans in which the store was lost: any hold that
+    was there may have gone in one of them. Holds must not be old enough to expire.
     """
-    wrong: list[str] = []
-    spans: list[Span] = []
-    for hold, calls in _by_hold(history.calls).items():
-        wrong += _of_one_hold(hold, calls, lost)
-        spans += _spans(hold, calls, lost, expiry_s)
-    wrong += _twice(spans)
-    wrong += _refused_too_soon(history.calls, capacity)
-    return Judgement(wrong)
+    unanswered = [str(call) for call in history.calls if call.ended == NEVER]
+    if unanswered:
+        return unanswered
+    search = _Search(history.calls, lost)
+    ways = {Possible(Section(capacity))}
+    open_calls: set[Call] = set()
+    for kind, call in _moments(history.calls, lost):
+        if kind == "began":
+            open_calls.add(call)
+        elif kind == "lost":
+            ways = set(search.losing(ways, open_calls))
+        else:
+            left = set(search.explaining(call, ways, open_calls))
+            if not left:
+                stood = "; ".join(sorted({way.section.told() for way in ways})[:5])
+                return [f"nothing explains the {call}, where it stood: {stood}"]
+            open_calls.discard(call)
+            ways = left
+    return []
 
 
-def _by_hold(calls: Iterable[Call]) -> dict[str, list[Call]]:
-    found: dict[str, list[Call]] = defaultdict(list)
-    for call in sorted(calls, key=lambda call: call.began):
-        found[f"{call.client}/{call.hold_id}"].append(call)
-    return found
+def _moments(calls: Sequence[Call], lost: Sequence[Span]) -> Iterator[tuple[str, Call]]:
+    """Beginnings and answers in their order, and when the store may have been lost.
 
-
-def _of_one_hold(hold: str, calls: Sequence[Call], lost: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """An id always names the same units, what ended stays ended, only a lost store takes a hold along."""
-    units = {call.units for call in calls if call.word in ("HELD", "SOLD")}
-    if len(units) > 1:
-        yield f"{hold} was answered with different units: {sorted(map(sorted, units))}"
+    What was answered within such a span may have come before the loss or after it.
+    """
+    nobody = Call("", "", "", 0.0)
+    moments: list[tuple[float, int, str, Call]] = []
     for call in calls:
-        before = [each for each in calls if each.ended < call.began]
-        ended = {each.word for each in before} & {"RELEASED", "EXPIRED", "LOST"}
-        if call.word in ("HELD", "SOLD") and ended:
-            yield f"{hold} was {ended.pop()} and {call.word} after that"
-        given = [each.ended for each in before if each.word == "HELD"]
-        may_be_lost = any(begins <= call.ended for begins, _ in lost)
-        if call.word in ("LOST", "NOT_FOUND") and not may_be_lost and (given or call.word == "LOST"):
-            yield f"{hold} was {call.word}, and no store was lost"
+        moments += [(call.began, 0, "began", call), (call.ended, 2, "ended", call)]
+    for begins, ends in lost:
+        answers = [call.ended for call in calls if begins < call.ended < ends]
+        moments += [(at, 1, "lost", nobody) for at in (begins, *answers, ends)]
+    for _, _, kind, call in sorted(moments, key=lambda moment: moment[:2]):
+        yield kind, call
 
 
-def _spans(
-    hold: str, calls: Sequence[Call], lost: Sequence[tuple[float, float]], expiry_s: float
-) -> Iterator[Span]:
-    given = [call for call in calls if call.word in ("HELD", "SOLD")]
-    if not given:
-        return
-    begins = min(call.ended for call in given)
-    sold = [call for call in calls if call.word == "SOLD"]
-    ends = NEVER if sold else begins + expiry_s
-    if not sold:
-        ends = min([ends, *(start for start, end in lost if end >= begins)])
-    releases = [call.began for call in calls if call.op == "release"]
-    for unit in given[0].units:
-        yield Span(begins, min([ends, *releases]), hold, unit)
+def _meet(call: Call, span: Span) -> bool:
+    return call.began <= span[1] and span[0] <= call.ended
 
 
-def _twice(spans: Sequence[Span]) -> Iterator[str]:
-    by_unit: dict[int, list[Span]] = defaultdict(list)
-    for span in sorted(spans):
-        by_unit[span.unit].append(span)
-    for unit, of_unit in by_unit.items():
-        for before, after in pairwise(of_unit):
-            if after.begins < before.ends and after.hold != before.hold:
-                yield f"unit {unit} was {before.hold}'s and {after.hold}'s at one moment"
+@dataclass(frozen=True)
+class _Search:
+    """Follows all ways side by side."""
 
+    calls: Sequence[Call]
+    lost: Sequence[Span]
 
-def _refused_too_soon(calls: Sequence[Call], capacity: int) -> Iterator[str]:
-    """SOLD_OUT needs that all may have been taken: counted generously, so that what is said is certain."""
-    for refused in calls:
-        if refused.word != "SOLD_OUT":
-            continue
-        may_have = {
-            f"{call.client}/{call.hold_id}": len(call.units) or 1
-            for call in calls
-            if call.op == "hold" and call.began < refused.ended and call.word in ("HELD", "SOLD", "")
+    def explaining(
+        self, answered: Call, ways: Iterable[Possible], open_calls: set[Call]
+    ) -> Iterator[Possible]:
+        """All ways in which it may stand once this answer is given."""
+        for way in self._reachable(ways, open_calls):
+            if answered in way.done:
+                yield Possible(way.section, way.done - {answered})
+
+    def losing(self, ways: Iterable[Possible], open_calls: set[Call]) -> Iterator[Possible]:
+        """Every way in which holds may have gone, after any of the open calls had their effect."""
+        for way in self._reachable(ways, open_calls):
+            names = sorted(way.section.held)
+            for number in range(len(names) + 1):
+                for gone in combinations(names, number):
+                    section = way.section
+                    for name in gone:
+                        section = section.without(name)
+                    yield Possible(section, way.done)
+
+    def _reachable(self, ways: Iterable[Possible], open_calls: set[Call]) -> set[Possible]:
+        """The ways themselves, and those in which more of the open calls have had their effect."""
+        seen: set[Possible] = set()
+        unfinished = list(ways)
+        while unfinished:
+            way = unfinished.pop()
+            if way in seen:
+                continue
+            seen.add(way)
+            for call in open_calls - way.done:
+                after = way.section.after(call, self.lost, self._unseen[call])
+                if after is not None:
+                    unfinished.append(Possible(after, way.done | {call}))
+        return seen
+
+    @cached_property
+    def _unseen(self) -> Mapping[Call, int]:
+        """Units that other calls may have taken unseen while a call was open: a loss had them asked again."""
+        return {
+            call: sum(
+                other.quantity
+                for other in self.calls
+                if other.op == "hold"
+                and other is not call
+                and _meet(call, (other.began, other.ended))
+                and any(_meet(other, span) for span in self.lost)
+            )
+            for call in self.calls
         }
-        if sum(may_have.values()) < capacity:
-            yield f"{refused.client} was told SOLD_OUT when at most {sum(may_have.values())} were taken"

@@ -163,7 +163,7 @@ async def test_what_was_answered_holds(
         counts = (await patiently(lambda: organiser.ledger(sale))).counts
         verdict = await settled_audit(stack, sale)
 
-    assert judge(history, capacity=STAGE, expiry_s=HOLD_S, lost=lost).wrong == []
+    assert judge(history, capacity=STAGE, lost=lost) == []
     assert {call.word for call in history.calls} >= {"HELD", "RELEASED", "SOLD_OUT"}
     assert {api.OrderState.Name(order.state) for order in orders} == {"ORDER_STATE_CONFIRMED"}
     assert (counts.free, counts.held, counts.sold) == (STAGE, 0, BUYERS)
