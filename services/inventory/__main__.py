@@ -30,7 +30,7 @@ from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import LiveRing
 from services.kit.plans.store import PlanStore
-from services.kit.redis import connect_to, require_noeviction
+from services.kit.redis import Copies, connect_to, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
 from services.kit.settings import load_or_exit
@@ -54,6 +54,7 @@ def bounds_of(settings: InventorySettings) -> Bounds:
         budget=settings.run_budget,
         refused_orders=settings.refused_orders,
         wait_s=settings.load_wait_s,
+        copies=Copies.of(settings.redis_url or "", settings.redis_copies, settings.redis_copies_ms),
     )
 
 

@@ -18,6 +18,19 @@ class InventorySettings(CommonSettings):
         "JSON list of the keys that admissions are checked with, newest first, as the queue has it; read "
         "again when the file changes.",
     )
+    redis_copies: int = setting(
+        0,
+        "Replicas of Redis that must have a change before it is answered (WAIT): what was answered is then "
+        "also with whoever is promoted. Not for a cluster.",
+        minimum=0,
+        maximum=10,
+    )
+    redis_copies_ms: int = setting(
+        1000,
+        "Milliseconds that a run waits for those replicas, a few times over; then the answer is UNAVAILABLE.",
+        minimum=10,
+        maximum=4000,
+    )
     batch_commands: int = setting(
         256, "Commands of one sale gathered into one run of the script at most.", minimum=1, maximum=1000
     )

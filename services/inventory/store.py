@@ -24,7 +24,7 @@ from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
 from services.kit.plans.compiled import Plan
 from services.kit.plans.layout import layouts
-from services.kit.redis import OUTAGES
+from services.kit.redis import ONLY_ONE, OUTAGES, Copies
 
 log = get_logger(__name__)
 
@@ -71,6 +71,7 @@ class Bounds:
     refused_orders: int
     wait_s: float
     """How long a run waits for a definition that another process has already."""
+    copies: Copies = ONLY_ONE
 
 
 class Store:
@@ -225,7 +226,7 @@ class Store:
                 **more,
             }
             try:
-                return await self._script.run(self._redis, keys, envelope, commands)
+                return await self._script.run(self._redis, keys, envelope, commands, self._bounds.copies)
             except OUTAGES:
                 self.connection_lost()
                 if attempt == RUNS:

@@ -27,6 +27,7 @@ from redis.exceptions import NoScriptError
 
 from services.kit import metrics, tracing
 from services.kit.errors import Refusal
+from services.kit.redis import ONLY_ONE, Copies
 
 POINT_OF_NO_FAILURE = "-- After this point nothing can fail."
 
@@ -114,19 +115,21 @@ class Script:
         keys: Sequence[str],
         envelope: Mapping[str, Any],
         commands: Sequence[Mapping[str, Any]],
+        copies: Copies = ONLY_ONE,
     ) -> list[dict[str, Any]]:
         """One result per command, in order, whether this Redis knows the script already or not.
 
-        Raises NotLoaded, or WholeBatch for any other word that answers all of them. Text that is not UTF-8
-        comes back with surrogate escapes; see `raw`.
+        Raises NotLoaded, or WholeBatch for any other word that answers all of them, and TimeoutError where
+        too few copies have what was changed. Text that is not UTF-8 comes back with surrogate escapes; see
+        `raw`.
         """
         arguments: tuple[str | bytes, ...] = (*keys, _pack(envelope), _pack(commands))
         began = time.perf_counter()
         with tracing.inner(f"script {self.name}", tracing.SpanKind.CLIENT):
             try:
-                answer = await redis.evalsha(self.sha, len(keys), *arguments)
+                answer = await copies.sure(redis, "EVALSHA", self.sha, len(keys), *arguments)
             except NoScriptError:
-                answer = await redis.eval(self.text, len(keys), *arguments)
+                answer = await copies.sure(redis, "EVAL", self.text, len(keys), *arguments)
         metrics.SCRIPT.labels(self.name).observe(time.perf_counter() - began)
         results = msgpack.unpackb(answer, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
         if isinstance(results, dict):

@@ -248,6 +248,47 @@ class _Ours(Connection):
             self.socket_timeout = timeout_s
 
 
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """How many replicas of Redis must have a change before it is answered, and how long that may take."""
+
+    number: int = 0
+    within_ms: int = 0
+
+    @classmethod
+    def of(cls, url: str, number: int, within_ms: int) -> "Copies":
+        """Raises SettingError for a cluster: its client has no connection for two commands in a row."""
+        if number and urlsplit(url).scheme.endswith("+cluster"):
+            raise SettingError(
+                variable_of("redis_copies"),
+                f"{number} with a cluster",
+                "0 there; its nodes have min-replicas-to-write",
+            )
+        return cls(number, within_ms)
+
+    async def sure(self, redis: Redis, *command: Any) -> Any:
+        """The command's answer, once so many replicas have what it changed.
+
+        Raises TimeoutError where they have it not in time: it is done all the same, and sending it again is
+        what tells whether they have it by then.
+        """
+        if not self.number:
+            return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        async with redis.pipeline(transaction=False) as both:
+            both.execute_command(*command)
+            both.execute_command("WAIT", self.number, self.within_ms)
+            answer, have = await both.execute(raise_on_error=False)
+        for each in (answer, have):
+            if isinstance(each, Exception):
+                raise each
+        if have < self.number:
+            raise TimeoutError(f"{have} of {self.number} replicas have it after {self.within_ms} ms")
+        return answer
+
+
+ONLY_ONE = Copies()
+
+
 async def require_noeviction(redis: Redis) -> None:
     """Waits for Redis, and refuses one that may drop keys of a running sale to make room.
 

@@ -114,7 +114,7 @@ REDIS: Mapping[str, Keys] = {
             ),
             *("set", "setrange", "time", "unlink", "xadd", "zadd", "zrange", "zrangebyscore", "zrem"),
         ),
-        direct=("evalsha", "eval", *_RELAY),
+        direct=("evalsha", "eval", "wait", *_RELAY),
     ),
     # For `catraca audit`: it reads both, each at one moment.
     AUDITOR: Keys("*", direct=("multi", "exec", "get", "hgetall", "xrange")),

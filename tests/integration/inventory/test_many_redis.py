@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import pytest
 from catraca.inventory.v1 import inventory_pb2 as pb
@@ -143,9 +144,9 @@ class Starter:
         self._rest = (nats_url, checkout, issuer, minter)
         self.made: list[Replicas] = []
 
-    async def __call__(self, url: str) -> Replica:
+    async def __call__(self, url: str, **settings: object) -> Replica:
         self.made.append(Replicas(self._folder, url, *self._rest))
-        return await self.made[-1].start()
+        return await self.made[-1].start(**settings)
 
 
 async def define(js: JetStreamContext, where: Replica, sale: str) -> None:
@@ -201,40 +202,130 @@ async def test_sales_are_spread_over_a_cluster(
     assert "REBUILT" not in acts(await published(js, elsewhere))
 
 
+class Pair:
+    """A master, its copy and a Sentinel that watches them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._password = secrets.token_hex(8)
+        self.master = Node(folder, "master", self._password)
+        self.copy = Node(folder, "copy", self._password, f"replicaof 127.0.0.1 {self.master.port}")
+        self.sentinel = Sentinel(folder, self.master, self._password)
+        self.nodes = (self.master, self.copy, self.sentinel)
+
+    @property
+    def url(self) -> str:
+        """The master, as the Sentinel names it."""
+        return f"redis+sentinel://:{self._password}@{self.sentinel.address}/{MASTER}"
+
+    async def until_linked(self, linked: str = "up") -> None:
+        """The copy follows its master, or not."""
+        async with asyncio.timeout(20):
+            while self.copy.client().info("replication")["master_link_status"] != linked:
+                await asyncio.sleep(0.05)
+
+    async def cut(self) -> None:
+        """The copy hears nothing of its master any more."""
+        self.copy.client().config_set("masterauth", "something else")
+        self.master.client().client_kill_filter(_type="replica")
+        await self.until_linked("down")
+
+    async def join(self) -> None:
+        """The copy hears all that it missed."""
+        self.copy.client().config_set("masterauth", self._password)
+        await self.until_linked()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    pair = Pair(tmp_path)
+    try:
+        for node in pair.nodes:
+            node.launch()
+        await pair.until_linked()
+        yield pair
+    finally:
+        for node in reversed(pair.nodes):
+            node.stop()
+
+
+async def shown(where: Replica, sale: str, name: str, hold_id: str) -> pb.Hold:
+    """A hold as it is now."""
+    request = pb.GetHoldRequest(sale=sale, hold_id=hold_id)
+    answer = await patiently(lambda: where.inventory.GetHold(request, metadata=where.as_(name)))
+    found: pb.Hold = answer.hold
+    return found
+
+
 @pytest.mark.timeout(120)
 async def test_the_master_behind_a_sentinel_fails_over(
-    tmp_path: Path, start: Starter, js: JetStreamContext
+    pair: Pair, start: Starter, js: JetStreamContext
 ) -> None:
-    password = secrets.token_hex(8)
-    master = Node(tmp_path, "master", password)
-    started: list[Node] = [master]
-    try:
-        master.launch()
-        copy = Node(tmp_path, "copy", password, f"replicaof 127.0.0.1 {master.port}")
-        sentinel = Sentinel(tmp_path, master, password)
-        for node in (copy, sentinel):
-            started.append(node)
-            node.launch()
-        async with asyncio.timeout(20):
-            while copy.client().info("replication")["master_link_status"] != "up":
-                await asyncio.sleep(0.05)
-        where = await start(f"redis+sentinel://:{password}@{sentinel.address}/{MASTER}")
-        sale = f"sentinel-{secrets.token_hex(4)}"
-        await define(js, where, sale)
-        held = await hold(where, sale, "ana", "hold-0001")
-        master.client().wait(1, 2000)
+    where = await start(pair.url)
+    sale = f"sentinel-{secrets.token_hex(4)}"
+    await define(js, where, sale)
+    held = await hold(where, sale, "ana", "hold-0001")
+    pair.master.client().wait(1, 2000)
 
-        master.kill9()
-        after = await hold(where, sale, "bia", "hold-0001")
-        kept = await patiently(
-            lambda: where.inventory.GetHold(
-                pb.GetHoldRequest(sale=sale, hold_id="hold-0001"), metadata=where.as_("ana")
-            )
-        )
+    pair.master.kill9()
+    after = await hold(where, sale, "bia", "hold-0001")
+    kept = await shown(where, sale, "ana", "hold-0001")
 
-        assert (held.state, after.state, kept.hold.state) == (pb.HOLD_STATE_HELD,) * 3
-        assert copy.client().info("replication")["role"] == "master"
-        assert kept.hold.units != after.units
-    finally:
-        for node in reversed(started):
-            node.stop()
+    assert (held.state, after.state, kept.state) == (pb.HOLD_STATE_HELD,) * 3
+    assert pair.copy.client().info("replication")["role"] == "master"
+    assert kept.units != after.units
+
+
+@pytest.mark.timeout(120)
+async def test_a_copy_that_is_promoted_without_its_tail_is_filled_again(
+    pair: Pair, start: Starter, checkout: Checkout, js: JetStreamContext
+) -> None:
+    where = await start(pair.url)
+    sale = f"tail-{secrets.token_hex(4)}"
+    await define(js, where, sale)
+    before = await hold(where, sale, "ana", "hold-0001")
+    pair.master.client().wait(1, 2000)
+    await pair.cut()
+    tail = await hold(where, sale, "bia", "hold-0001")
+    async with asyncio.timeout(10):
+        while len(await published(js, sale)) < 2:
+            await asyncio.sleep(0.02)
+    # What bia held was paid for meanwhile: checkout's word is final.
+    (unit,) = tail.units
+    checkout.orders[sale] = [order_of("bia", "one", "CONFIRMED", unit.unit)]
+
+    pair.master.kill9()
+    after = [await hold(where, sale, f"late-{number}", "hold-0001") for number in range(9)]
+    lost = await shown(where, sale, "ana", "hold-0001")
+
+    assert pair.copy.client().info("replication")["role"] == "master"
+    assert "REBUILT" in acts(await published(js, sale))
+    assert (before.state, lost.state) == (pb.HOLD_STATE_HELD, pb.HOLD_STATE_LOST)
+    # Nine of ten units were free, and the one that was sold is nobody else's.
+    assert {held.units[0].unit for held in after} == set(range(10)) - {unit.unit}
+
+
+@pytest.mark.timeout(120)
+async def test_nothing_is_answered_that_the_copy_lacks_where_it_is_waited_for(
+    pair: Pair, start: Starter, js: JetStreamContext
+) -> None:
+    where = await start(pair.url, redis_copies=1, redis_copies_ms=100)
+    sale = f"copies-{secrets.token_hex(4)}"
+    await define(js, where, sale)
+    first = await hold(where, sale, "ana", "hold-0001")
+    await pair.cut()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await where.hold(sale, "bia", "hold-0001", FLOOR)
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    await pair.join()
+    again = await hold(where, sale, "bia", "hold-0001")
+    # Who is promoted has no copy itself: whoever waits for one goes on once there is another.
+    careless = await start.made[-1].start()
+    pair.master.kill9()
+    assert (await hold(careless, sale, "caio", "hold-0001")).state == pb.HOLD_STATE_HELD
+    kept = [await shown(careless, sale, name, "hold-0001") for name in ("ana", "bia")]
+
+    assert [each.state for each in kept] == [pb.HOLD_STATE_HELD] * 2
+    assert [each.units for each in kept] == [first.units, again.units]
+    assert pair.copy.client().info("replication")["role"] == "master"
+    assert "REBUILT" not in acts(await published(js, sale))
