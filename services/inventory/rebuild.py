@@ -245,10 +245,9 @@ class Rebuild:
 
     def _free(self) -> dict[str, int]:
         """Units by section that are neither taken, blocked nor claimed, and may be anyone's."""
-        used = Counter(section for section, _ in (*self.replay.taken, *self.replay.blocked))
         return {
             section.id: section.capacity
-            - used[section.id]
+            - self.replay.out[section.id]
             - self.replay.claimed[section.id]
             - self._reserved(section.id)
             for section in self._sale.spec.sections

@@ -107,6 +107,8 @@ class Replay:
         """Which hold has each unit that is HELD or SOLD."""
         self.kept: dict[UnitId, str] = {}
         """Which order's claim keeps each seat that is HELD, though nobody holds it yet."""
+        self.out: dict[str, int] = defaultdict(int)
+        """Units taken or blocked by section."""
         self.promised = 0
         self.claimed: dict[str, int] = defaultdict(int)
         """Units claimed by section."""
@@ -249,12 +251,14 @@ class Replay:
     def _blocked(self, change: pb.InventoryChange) -> None:
         block = Block(change.block_id, "BLOCKED", list(change.units))
         self.blocks[block.block_id] = block
-        self.blocked |= {id_of(unit): block for unit in block.units}
+        for unit in block.units:
+            self.out[unit.section] += id_of(unit) not in self.blocked
+            self.blocked[id_of(unit)] = block
 
     def _unblocked(self, change: pb.InventoryChange) -> None:
         self.blocks[change.block_id].state = "UNBLOCKED"
         for unit in change.units:
-            self.blocked.pop(id_of(unit), None)
+            self.out[unit.section] -= self.blocked.pop(id_of(unit), None) is not None
 
     # ---- what they share ----
 
@@ -266,13 +270,14 @@ class Replay:
         else:
             has.owned += len(hold.units)
         for unit in hold.units:
+            self.out[unit.section] += id_of(unit) not in self.taken
             self.taken[id_of(unit)] = (hold.buyer, hold.hold_id)
             self.used[unit.section, unit.ticket_type] += 1
 
     def _free(self, hold: Hold, units: Iterable[HeldUnit]) -> None:
         has = self.has[hold.buyer]
         for unit in units:
-            self.taken.pop(id_of(unit), None)
+            self.out[unit.section] -= self.taken.pop(id_of(unit), None) is not None
             self.used[unit.section, unit.ticket_type] -= 1
             if hold.state == "HELD":
                 has.held -= 1
