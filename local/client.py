@@ -133,9 +133,13 @@ class Buyer:
         self.sale = sale
         self.metadata = bearer(token, buyer=subject)
 
-    async def join(self, *, access_code: str = "", challenge: str = "") -> queue.Place:
-        """Take a place, or learn the one taken before."""
-        request = queue.JoinRequest(sale=self.sale, access_code=access_code, challenge=challenge)
+    async def join(
+        self, *, access_code: str = "", challenge: str = "", turn_news: bool = False
+    ) -> queue.Place:
+        """Take a place, or learn the one taken before; with `turn_news` to be told of its turn."""
+        request = queue.JoinRequest(
+            sale=self.sale, access_code=access_code, challenge=challenge, turn_news=turn_news
+        )
         return (await answered(self.at.queue.Join(request, metadata=self.metadata, timeout=DEADLINE_S))).place
 
     async def challenge(self) -> queue.GetChallengeResponse:

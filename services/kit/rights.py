@@ -80,6 +80,7 @@ REDIS: Mapping[str, Keys] = {
                 "append",
                 "del",
                 "get",
+                "getbit",
                 "getrange",
                 "hexists",
                 "hget",
@@ -90,6 +91,7 @@ REDIS: Mapping[str, Keys] = {
                 "pexpire",
                 "pttl",
                 "set",
+                "setbit",
                 "setrange",
             ),
             *("time", "unlink", "xadd", "zadd", "zremrangebyscore"),
@@ -122,7 +124,14 @@ REDIS: Mapping[str, Keys] = {
 
 NATS: Mapping[str, Subjects] = {
     "queue": Subjects(
-        publishes=("catraca.queue.*.line", "$KV.sales.*", "$KV.epochs.queue.*", "$KV.draws.*", "$O.plans.>"),
+        publishes=(
+            "catraca.queue.*.line",
+            "catraca.turn.>",
+            "$KV.sales.*",
+            "$KV.epochs.queue.*",
+            "$KV.draws.*",
+            "$O.plans.>",
+        ),
         reads=("QUEUE", "KV_sales", "KV_epochs", "KV_draws", "OBJ_plans"),
         follows=("KV_sales", "INVENTORY"),
     ),
@@ -137,7 +146,9 @@ NATS: Mapping[str, Subjects] = {
         follows=("KV_sales",),
         works={"INTAKE": "checkout-intake"},
     ),
-    "notifier": Subjects(reads=("CHECKOUT", "LOST", "KV_sales"), follows=("CHECKOUT", "LOST", "KV_sales")),
+    "notifier": Subjects(
+        reads=("CHECKOUT", "LOST", "TURNS", "KV_sales"), follows=("CHECKOUT", "LOST", "TURNS", "KV_sales")
+    ),
     # For `catraca audit`, which re-makes the draw from its seed, and for the view of `catraca demo`.
     AUDITOR: Subjects(
         hears=("catraca.>",),

@@ -82,6 +82,7 @@ STREAMS = (
     Stream("INTAKE", "catraca.intake.>", "Orders as they were asked for: one message per idempotency key"),
     Stream("CHECKOUT", "catraca.checkout.*.order.>", "Orders, one message per state"),
     Stream("LOST", "catraca.lost.>", "Holds that went with their store, one message each, for their buyers"),
+    Stream("TURNS", "catraca.turn.>", "Turns that are near or have come, for who wanted to be told"),
     Stream("DEAD", "catraca.dead.>", "Messages that could not be worked through, for a person"),
     Stream("KV_sales", "$KV.sales.>", "Definitions of sales", bucket=True, history=64),
     Stream("KV_epochs", "$KV.epochs.>", "Epochs of the sales' stores", bucket=True, history=64),

@@ -11,7 +11,7 @@ from services.kit.streams import connect_nats, prepare
 from services.kit.tasks import stop
 from services.notifier.config import Settings
 from services.notifier.rpc import NotifierServicer
-from services.notifier.store import LiveNews, LostHolds, Snapshots
+from services.notifier.store import LiveNews, Snapshots, lost_holds, turn_news
 from services.notifier.streams import Streams
 from services.notifier.workers.live import follow
 from services.notifier.workers.snapshots import SnapshotReader
@@ -34,7 +34,8 @@ async def main(settings: Settings) -> None:
     )
     async with (
         LiveNews(nc, streams.forget_position) as news,
-        LostHolds(nc, streams.forget_position) as lost,
+        lost_holds(nc, streams.forget_position) as lost,
+        turn_news(nc, streams.forget_position) as turns,
     ):
         reader = SnapshotReader(
             Snapshots(nc), news, buyers_per_read=settings.buyers_per_read, retry_s=settings.read_retry_s
@@ -45,6 +46,7 @@ async def main(settings: Settings) -> None:
             workers = [
                 tasks.create_task(follow(news, streams)),
                 tasks.create_task(follow(lost, streams)),
+                tasks.create_task(follow(turns, streams)),
                 tasks.create_task(reader.run()),
             ]
             await server.serve(NAME, settings, [service], on_drain=streams.drain)

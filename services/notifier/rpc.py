@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import grpc.aio
 from catraca.events.v1 import events_pb2
@@ -19,7 +19,7 @@ from services.kit.per_buyer import StreamsPerBuyer
 from services.kit.tasks import stop
 from services.notifier import metrics
 from services.notifier.config import Settings
-from services.notifier.rules import LOST_MARK, Batch, buyer_key
+from services.notifier.rules import LOST_MARK, TURN_MARK, Batch, State, buyer_key
 from services.notifier.streams import OpenStream, Streams, too_many
 from services.notifier.workers.snapshots import SnapshotReader
 
@@ -131,59 +131,77 @@ def _one_buyers(batch: Batch | None) -> notifier_pb2.SubscribeResponse:
     if batch is None:
         return notifier_pb2.SubscribeResponse(heartbeat=True)
     response = notifier_pb2.SubscribeResponse(caught_up=batch.caught_up > 0)
-    for lost in _lost(batch, {}):
-        response.lost.CopyFrom(lost)
-    for update in _updates(batch, {}):
-        response.update.CopyFrom(update)
+    for told in _told(batch, {}):
+        if isinstance(told, notifier_pb2.HoldLost):
+            response.lost.CopyFrom(told)
+        elif isinstance(told, notifier_pb2.TurnNews):
+            response.turn.CopyFrom(told)
+        else:
+            response.update.CopyFrom(told)
     return response
 
 
 def _many_buyers(batch: Batch | None, subjects: dict[str, str]) -> notifier_pb2.SubscribeManyResponse:
     if batch is None:
         return notifier_pb2.SubscribeManyResponse(heartbeat=True)
-    return notifier_pb2.SubscribeManyResponse(
-        updates=_updates(batch, subjects), lost=_lost(batch, subjects), caught_up=batch.caught_up
+    response = notifier_pb2.SubscribeManyResponse(caught_up=batch.caught_up)
+    for told in _told(batch, subjects):
+        if isinstance(told, notifier_pb2.HoldLost):
+            response.lost.append(told)
+        elif isinstance(told, notifier_pb2.TurnNews):
+            response.turns.append(told)
+        else:
+            response.updates.append(told)
+    return response
+
+
+Told = notifier_pb2.OrderUpdate | notifier_pb2.HoldLost | notifier_pb2.TurnNews
+
+
+def _told(batch: Batch, subjects: dict[str, str]) -> Iterator[Told]:
+    """What the states of a batch say to their buyers."""
+    for state in batch.states:
+        subject = subjects.get(state.key, "")
+        try:
+            if state.order_id.startswith(LOST_MARK):
+                yield _lost(state, subject)
+            elif state.order_id.startswith(TURN_MARK):
+                yield _turn(state, subject)
+            else:
+                yield _update(state, subject)
+        except DecodeError:
+            # One message that cannot be read must not end the stream of everybody else.
+            log.error("state_unreadable", of=state.order_id, version=state.version)
+
+
+def _lost(state: State, subject: str) -> notifier_pb2.HoldLost:
+    hold = events_pb2.HoldLost.FromString(state.payload)
+    return notifier_pb2.HoldLost(
+        hold_id=hold.hold_id,
+        units=hold.units,
+        restored=hold.restored,
+        subject=subject,
+        at_ms=hold.at_ms,
     )
 
 
-def _lost(batch: Batch, subjects: dict[str, str]) -> list[notifier_pb2.HoldLost]:
-    lost = []
-    for state in batch.states:
-        if not state.order_id.startswith(LOST_MARK):
-            continue
-        try:
-            hold = events_pb2.HoldLost.FromString(state.payload)
-        except DecodeError:
-            log.error("lost_hold_unreadable", hold=state.order_id)
-            continue
-        lost.append(
-            notifier_pb2.HoldLost(
-                hold_id=hold.hold_id,
-                units=hold.units,
-                restored=hold.restored,
-                subject=subjects.get(state.key, ""),
-                at_ms=hold.at_ms,
-            )
-        )
-    return lost
+def _turn(state: State, subject: str) -> notifier_pb2.TurnNews:
+    news = events_pb2.TurnNews.FromString(state.payload)
+    told = notifier_pb2.TurnNews(
+        word=news.word,
+        place=news.place,
+        ahead=news.ahead,
+        allowance=news.allowance,
+        subject=subject,
+        at_ms=news.at_ms,
+    )
+    if news.HasField("estimate"):
+        told.estimate.CopyFrom(news.estimate)
+    if news.turn_ends_at_ms:
+        told.turn_ends_at.FromMilliseconds(news.turn_ends_at_ms)
+    return told
 
 
-def _updates(batch: Batch, subjects: dict[str, str]) -> list[notifier_pb2.OrderUpdate]:
-    updates = []
-    for state in batch.states:
-        if state.order_id.startswith(LOST_MARK):
-            continue
-        try:
-            changed = events_pb2.OrderChanged.FromString(state.payload)
-        except DecodeError:
-            # One message that is no order must not end the stream of everybody else.
-            log.error("order_unreadable", order=state.order_id, version=state.version)
-            continue
-        updates.append(
-            notifier_pb2.OrderUpdate(
-                order=changed.order,
-                subject=subjects.get(state.key, ""),
-                decided_at_ms=changed.decided_at_ms,
-            )
-        )
-    return updates
+def _update(state: State, subject: str) -> notifier_pb2.OrderUpdate:
+    changed = events_pb2.OrderChanged.FromString(state.payload)
+    return notifier_pb2.OrderUpdate(order=changed.order, subject=subject, decided_at_ms=changed.decided_at_ms)

@@ -16,15 +16,21 @@ SUBJECT_PREFIX = "catraca.checkout"
 SUBJECT_TOKENS = 6
 LOST_PREFIX = "catraca.lost"
 LOST_TOKENS = 5
-# What a lost hold is called among orders: no order's id has a space.
+TURN_PREFIX = "catraca.turn"
+TURN_TOKENS = 6
+# What a lost hold and a turn are called among orders: no order's id has a space.
 LOST_MARK = "hold "
+TURN_MARK = "turn "
+# What is told of a turn, each word in place of the one before.
+TURN_VERSIONS = {"near": 0, "come": 1}
 
 
 class State(NamedTuple):
     """One state of one order, as JetStream keeps it. `payload` is a serialized events.v1.OrderChanged.
 
     A lost hold is told in the same way, as one state of what is called by LOST_MARK and the hold's id; its
-    payload is an events.v1.HoldLost.
+    payload is an events.v1.HoldLost. So is a turn, as up to two states of what is called by TURN_MARK, the
+    sale and the place; its payload is an events.v1.TurnNews.
     """
 
     key: str
@@ -61,6 +67,22 @@ def lost_subject_of(key: str) -> str:
     """The subjects of all lost holds of the buyer with this key."""
     sale, buyer = key.split(".")
     return f"{LOST_PREFIX}.{sale}.{buyer}.*"
+
+
+def turn_subject_of(key: str) -> str:
+    """The subjects of all news of the turns of the buyer with this key."""
+    sale, buyer = key.split(".")
+    return f"{TURN_PREFIX}.{sale}.{buyer}.*.*"
+
+
+def key_turn_version(subject: str) -> tuple[str, str, int] | None:
+    """Whose and which turn a message's subject names, and which word; None for a subject of another shape."""
+    tokens = subject.split(".")
+    if len(tokens) != TURN_TOKENS or tokens[5] not in TURN_VERSIONS:
+        return None
+    # With the sale, as one stream may tell of many and a place is a number.
+    turn = f"{TURN_MARK}{tokens[2]} {tokens[4]}"
+    return buyer_key(tokens[2], tokens[3]), turn, TURN_VERSIONS[tokens[5]]
 
 
 def key_and_hold(subject: str) -> tuple[str, str] | None:

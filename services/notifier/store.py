@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from catraca.events.v1 import events_pb2
+from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
@@ -11,13 +13,23 @@ from services.kit.logs import get_logger
 from services.kit.streams import Follower, RawMsg, last_message, last_per_subject
 from services.kit.tracing import HEADER
 from services.notifier import metrics
-from services.notifier.rules import State, key_and_hold, key_and_order, lost_subject_of, subject_of
+from services.notifier.rules import (
+    State,
+    key_and_hold,
+    key_and_order,
+    key_turn_version,
+    lost_subject_of,
+    subject_of,
+    turn_subject_of,
+)
 
 STREAM = "CHECKOUT"
 ALL_ORDERS = "catraca.checkout.*.order.>"
 VERSION_HEADER = "Catraca-Version"
 LOST_STREAM = "LOST"
 ALL_LOST = "catraca.lost.>"
+TURNS_STREAM = "TURNS"
+ALL_TURNS = "catraca.turn.>"
 
 log = get_logger(__name__)
 
@@ -80,12 +92,20 @@ class LiveNews:
         self._on_start()
 
 
-class LostHolds:
-    """Every hold that goes with its store, from the moment the server confirmed the consumer."""
+class OtherNews:
+    """What one stream tells beside orders, from the moment the server confirmed the consumer."""
 
-    def __init__(self, nc: Client, on_start: Callable[[], None]) -> None:
-        """`on_start` as of LiveNews."""
-        self._follower = Follower(nc.jetstream(), LOST_STREAM, [ALL_LOST], on_created=on_start)
+    def __init__(
+        self,
+        nc: Client,
+        stream: str,
+        subjects: str,
+        states_of: Callable[[list[RawMsg]], list[State]],
+        on_start: Callable[[], None],
+    ) -> None:
+        """`states_of` reads the stream's messages; `on_start` as of LiveNews."""
+        self._states_of = states_of
+        self._follower = Follower(nc.jetstream(), stream, [subjects], on_created=on_start)
 
     async def __aenter__(self) -> Self:
         await self._follower.open()
@@ -95,8 +115,18 @@ class LostHolds:
         await self._follower.close()
 
     async def next_states(self) -> list[State]:
-        """The next lost holds."""
-        return _lost(await self._follower.next_batch())
+        """The next of it."""
+        return self._states_of(await self._follower.next_batch())
+
+
+def lost_holds(nc: Client, on_start: Callable[[], None]) -> OtherNews:
+    """Every hold that goes with its store."""
+    return OtherNews(nc, LOST_STREAM, ALL_LOST, _lost, on_start)
+
+
+def turn_news(nc: Client, on_start: Callable[[], None]) -> OtherNews:
+    """Every turn that is near or has come, of who asked for it."""
+    return OtherNews(nc, TURNS_STREAM, ALL_TURNS, _turns, on_start)
 
 
 class Snapshots:
@@ -112,14 +142,37 @@ class Snapshots:
                 self._nc, STREAM, [subject_of(key) for key in keys], witness=witness
             )
             lost = await last_per_subject(self._nc, LOST_STREAM, [lost_subject_of(key) for key in keys])
+            turns = await last_per_subject(self._nc, TURNS_STREAM, [turn_subject_of(key) for key in keys])
         except (NatsError, TimeoutError) as problem:
             raise Unavailable(str(problem) or type(problem).__name__) from problem
-        return _states(messages) + _lost(lost)
+        return _states(messages) + _lost(lost) + still_true(_turns(turns), time.time() * 1000)
 
 
 def _lost(messages: list[RawMsg]) -> list[State]:
     named = ((key_and_hold(message.subject), message) for message in messages)
     return [State(*address, 0, message.data) for address, message in named if address is not None]
+
+
+def _turns(messages: list[RawMsg]) -> list[State]:
+    named = ((key_turn_version(message.subject), message) for message in messages)
+    return [State(*address, message.data) for address, message in named if address is not None]
+
+
+def still_true(turns: list[State], now_ms: float) -> list[State]:
+    """The last state of each turn that is not over: who comes late is not told of what has passed."""
+    last: dict[tuple[str, str], State] = {}
+    for state in sorted(turns, key=lambda state: state.version):
+        last[state.key, state.order_id] = state
+    return [state for state in last.values() if not _over(state.payload, now_ms)]
+
+
+def _over(payload: bytes, now_ms: float) -> bool:
+    try:
+        news = events_pb2.TurnNews.FromString(payload)
+    except DecodeError:
+        # It is said of where it would be written.
+        return False
+    return 0 < news.turn_ends_at_ms <= now_ms
 
 
 def _states(messages: list[RawMsg]) -> list[State]:

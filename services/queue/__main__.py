@@ -17,6 +17,7 @@ from services.kit.epochs import Epochs
 from services.kit.http import listening
 from services.kit.keys import LiveRing
 from services.kit.plans.store import PlanStore
+from services.kit.publisher import Publisher
 from services.kit.settings import load_or_exit
 from services.kit.signing import LiveSigningRing
 from services.kit.streams import connect_nats, prepare
@@ -29,6 +30,7 @@ from services.queue.metrics import LineReading
 from services.queue.public import PublicStanding
 from services.queue.receipts import Receipts
 from services.queue.rpc import QueueServicer
+from services.queue.rules import Nearness
 from services.queue.sales.codes import Codes
 from services.queue.sales.desk import Desk
 from services.queue.sales.neighbours import GrpcInventory, GrpcOrders
@@ -43,6 +45,8 @@ from services.queue.workers.leader import Leader, Pace
 from services.queue.workers.loader import EpochCache, Loader
 from services.queue.workers.standing import Hubs
 from services.queue.workers.stock import StockNews
+from services.queue.workers.turns import STREAM as TURNS
+from services.queue.workers.turns import TurnTeller
 
 NAME = "queue"
 SERVICE = "catraca.queue.v1.QueueService"
@@ -89,8 +93,12 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     drand = Drand(relays)
     replica = secrets.token_hex(8)
 
+    nearness = Nearness(settings.turn_near_places, settings.turn_near_s)
+    publisher = Publisher(js, TURNS)
+
     def leader_of(sale: str) -> Leader:
-        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, drand, pace)
+        teller = TurnTeller(sale, store, ledger, publisher, line.permutation, nearness)
+        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, drand, teller, pace)
 
     def forget(sale: str) -> None:
         for part in (line, unary, ledger, seeds, trees):

@@ -68,6 +68,19 @@ class Settings(CommonSettings):
         minimum=0,
         maximum=10_000,
     )
+    turn_near_places: int = setting(
+        50,
+        "Places before the front that are near: who asked for turn news is told so there.",
+        minimum=0,
+        maximum=100_000,
+    )
+    turn_near_s: float = setting(
+        120.0,
+        "Seconds before the likely call in which buyers further from the front are near too: what it takes "
+        "to come back to a page one left.",
+        minimum=0,
+        maximum=3600,
+    )
     watch_sale_ms: int = setting(
         250, "Milliseconds between two messages of WatchSale at least.", minimum=50, maximum=5000
     )

@@ -80,7 +80,7 @@ class Line:
             if isinstance(answer, str):
                 retry_s = self._store.rejoin_pause_s if answer == "JOIN_LIMIT" else None
                 views[position] = Refusal(answer, retry_after_s=retry_s, sale=sale)
-        views, standing = await self._renewed(sale, buyers, views, standing)
+        views, standing = await self._renewed(sale, joiners, views, standing)
         joined = [
             (buyer, view.entry.index)
             for buyer, view in zip(buyers, views, strict=True)
@@ -106,7 +106,7 @@ class Line:
         return await self._trees.last(sale, cohort) if cohort else None
 
     async def _renewed(
-        self, sale: str, buyers: Sequence[bytes], views: list[View], standing: Standing
+        self, sale: str, joiners: Sequence[Joiner], views: list[View], standing: Standing
     ) -> tuple[list[View], Standing]:
         """Places at the end for those whose turn is over and who may have another one."""
         limit = self._definition_of(sale).sale.spec.limits.per_buyer
@@ -117,9 +117,9 @@ class Line:
         }
         if not anew:
             return views, standing
-        again = [buyers[position] for position in anew]
+        again = [joiners[position] for position in anew]
         entries, standing = await self._store.renew(sale, again, list(anew.values()))
-        renewed = await self._views(sale, again, entries, standing)
+        renewed = await self._views(sale, [joiner.buyer for joiner in again], entries, standing)
         views = list(views)
         for position, view in zip(anew, renewed, strict=True):
             views[position] = view

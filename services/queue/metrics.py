@@ -19,6 +19,13 @@ PHASE = metrics.gauge(
 )
 LEADER = metrics.gauge("catraca_line_leader", "1 where this replica calls the sale's line.", "sale")
 
+TURN_NEWS = metrics.counter(
+    "catraca_line_turn_news_total",
+    "Turn news for those who asked; `known` was published before, by whoever led then.",
+    "word",
+    "outcome",
+)
+
 
 class LineReading:
     """Reads every sale's standing; a sale that does not answer is left out of that page."""

@@ -90,7 +90,7 @@ class ManyMethods(queue_pb2_grpc.QueueServiceServicer):
             code = rules.access_code_id(key.secret, sale, item.access_code)
         if item.challenge:
             challenge = self._challenges.solved(sale, buyer, item.challenge) or b""
-        return Joiner(buyer, code, challenge)
+        return Joiner(buyer, code, challenge, item.turn_news)
 
     async def GetPlaces(
         self, request: queue_pb2.GetPlacesRequest, context: Context

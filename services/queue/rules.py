@@ -170,6 +170,25 @@ def estimate(ahead: int | None, standing: Standing) -> tuple[int, int] | None:
     return (low, high) if high <= ESTIMATE_MAX_S else None
 
 
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """When a turn is near: so few places before it, or called that soon by the slow end of the pace."""
+
+    places: int
+    seconds: float
+
+    def until(self, standing: Standing, unpromised: int) -> int:
+        """The places below it are near, or called already.
+
+        A pace says nothing of those whom the stock does not reach: each buyer called takes a unit at least.
+        """
+        if standing.phase is not Phase.OPEN or standing.availability is Availability.SOLD_OUT:
+            return standing.serving
+        likely = pace(standing)
+        soon = min(unpromised, int(likely[0] * self.seconds)) if likely is not None else 0
+        return min(standing.joined, standing.serving + max(self.places, soon))
+
+
 @dataclass(slots=True)
 class Bucket:
     """Calls per second at most, as a token bucket that holds a second's worth; a rate of 0 means no bound."""

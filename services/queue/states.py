@@ -71,6 +71,11 @@ class Standing:
     sequence: int = 0
     # (time, serving) at a few moments of the last minute, oldest first: the calling rate is read from it.
     marks: tuple[tuple[int, int], ...] = ()
+    # How many places turn news was ever asked for; everyone among them was told that the turn has come below
+    # `told_come`, and that it is near below `told_near`.
+    asked: int = 0
+    told_come: int = 0
+    told_near: int = 0
 
     @property
     def drawn(self) -> bool:
@@ -86,6 +91,8 @@ class Joiner(NamedTuple):
     """The access code's id, 16 bytes; empty for none."""
     challenge: bytes = b""
     """The id of the challenge that this buyer solved, 16 bytes; empty for none."""
+    turn_news: bool = False
+    """Wants to be told when the turn is near and when it has come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The one port to the line's Redis: every transition is a command of one script, run under an epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from services.kit.relay import BuildBatch, OutboxRelay
 from services.queue.draw import BUYER_BYTES
 from services.queue.states import Availability, DrawFacts, Entry, Joiner, Phase, Standing
 
-KEYS = ("meta", "def", "index", "members", "out", "lease", "codes", "spent")
+KEYS = ("meta", "def", "index", "members", "out", "lease", "codes", "spent", "asked")
 RECORD_BYTES = 22
 NO_ID = bytes(16)
 
@@ -111,7 +111,8 @@ class LineStore:
             "challenges": _ids([joiner.challenge for joiner in joiners]),
             "spent_ms": self._challenge_ms,
         }
-        joined, seen = await self.run(sale, command, _STANDING)
+        asks = _asks(joiner.buyer for joiner in joiners if joiner.turn_news)
+        joined, *_, seen = await self.run(sale, command, *asks, _STANDING)
         standing = standing_of(seen)
         entries = _entries(joined, standing.now_ms)
         words = dict.fromkeys(joined["unsolved"], "CHALLENGE_REQUIRED")
@@ -127,11 +128,13 @@ class LineStore:
         return int(result["added"]), int(result["changed"]), int(result["known"])
 
     async def renew(
-        self, sale: str, buyers: Sequence[bytes], over: Sequence[int]
+        self, sale: str, joiners: Sequence[Joiner], over: Sequence[int]
     ) -> tuple[list[Entry | None], Standing]:
         """Gives buyers whose turn at the indexes `over` has ended a place at the end. Raises WRONG_PHASE."""
-        command = {"op": "renew", "buyers": b"".join(buyers), "indexes": list(over)}
-        renewed, seen = await self.run(sale, command, _STANDING)
+        buyers = b"".join(joiner.buyer for joiner in joiners)
+        command = {"op": "renew", "buyers": buyers, "indexes": list(over)}
+        asks = _asks(joiner.buyer for joiner in joiners if joiner.turn_news)
+        renewed, *_, seen = await self.run(sale, command, *asks, _STANDING)
         standing = standing_of(seen)
         return _entries(renewed, standing.now_ms), standing
 
@@ -183,6 +186,16 @@ class LineStore:
         """Records what those who wait are told; False if a later leader has taken over."""
         (result,) = await self.run(sale, {"op": "tell", "availability": availability.value, "fence": fence})
         return bool(result["word"] == "TOLD")
+
+    async def askers(self, sale: str, indexes: Sequence[int]) -> dict[int, bytes]:
+        """Who of those at these indexes want turn news: their internal ids by position in the list."""
+        (result,) = await self.run(sale, {"op": "askers", "indexes": list(indexes)})
+        buyers = (_member(record).buyer for record in result["records"])
+        return dict(zip(result["positions"], buyers, strict=True))
+
+    async def told(self, sale: str, *, come: int = 0, near: int = 0) -> None:
+        """Notes that turn news was published for the places below these."""
+        await self.run(sale, {"op": "told", "come": come, "near": near})
 
     async def members(self, sale: str, first: int, most: int) -> list[bytes]:
         """Internal ids in index order, from `first` on."""
@@ -300,6 +313,9 @@ def standing_of(seen: Result) -> Standing:
         closes_ms=seen["closes_ms"],
         sequence=seen["sequence"],
         marks=tuple((at, serving) for at, serving in seen["marks"]),
+        asked=seen["asked"],
+        told_come=seen["told_come"],
+        told_near=seen["told_near"],
     )
 
 
@@ -320,6 +336,12 @@ def _entries(result: Result, now_ms: int) -> list[Entry | None]:
     for position, record in zip(earlier[::2], earlier[1::2], strict=True):
         entries[position] = _entry(result["indexes"][position], record)
     return entries
+
+
+def _asks(buyers: Iterable[bytes]) -> list[Command]:
+    """The command of those who want turn news, if anybody does; it follows what gives them their places."""
+    asking = b"".join(buyers)
+    return [{"op": "ask", "buyers": asking}] if asking else []
 
 
 def _ids(ids: Sequence[bytes]) -> bytes:

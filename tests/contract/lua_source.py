@@ -15,7 +15,7 @@ _WORD = re.compile(r"""\b(?:word = |refuse\()(?:['"](\w+)['"])?""")
 _REDIS = re.compile(r"""redis\.call\(\s*['"](\w+)['"]""")
 _CALL = re.compile(r"([\w.]+)\(")
 _READING = re.compile(
-    r"M?GET|HM?GET(ALL)?|HLEN|HSCAN|EXISTS|GETRANGE|STRLEN|L(RANGE|LEN)|Z(RANGE.*|CARD|SCORE)|P?TTL|TIME"
+    r"M?GET|HM?GET(ALL)?|HLEN|HSCAN|EXISTS|GETBIT|GETRANGE|STRLEN|L(RANGE|LEN)|Z(RANGE.*|CARD|SCORE)|P?TTL|TIME"
 )
 # What notes a change that the run writes when it ends.
 _NOTING = re.compile(r"changes\.add|view\.(?:save|set)_\w+|change|put")

@@ -9,7 +9,7 @@ local commands = cmsgpack.unpack(ARGV[2])
 local not_loaded = cmsgpack.pack({word = 'NOT_LOADED'})
 
 local stored = redis.call('HMGET', keys.meta, 'epoch', 'now', 'count', 'cohort', 'serving', 'sequence', 'revision',
-  'availability', 'draw_key', 'fence', 'marks')
+  'availability', 'draw_key', 'fence', 'marks', 'asked', 'told_come', 'told_near')
 local epoch = number_or(stored[1], nil)
 if epoch ~= envelope.epoch and (epoch or not envelope.create) then return not_loaded end
 local definition = redis.call('GET', keys.def)
@@ -23,6 +23,7 @@ local line = {
   serving = number_or(stored[5], 0), sequence = number_or(stored[6], 0), revision = number_or(stored[7], 0),
   availability = stored[8] or 'UNSPECIFIED', draw_key = stored[9] or nil, fence = number_or(stored[10], 0),
   marks = stored[11] and cmsgpack.unpack(stored[11]) or {},
+  asked = number_or(stored[12], 0), told_come = number_or(stored[13], 0), told_near = number_or(stored[14], 0),
   def = definition and cmsgpack.unpack(definition) or nil, changes = {}, dirty = {},
 }
 if not epoch then put(line, 'epoch', envelope.epoch) end

@@ -1,5 +1,5 @@
 -- Purpose: frees an archived sale's keys; its stream in JetStream remains for the audit.
--- KEYS: meta, def, index, members, out, lease, codes, spent
+-- KEYS: meta, def, index, members, out, lease, codes, spent, asked
 -- ARGV: none
 -- Returns: DROPPED, WRONG_PHASE
 local phase = phase_of(line)
@@ -8,5 +8,5 @@ if phase ~= 'CLOSED' then return {word = 'WRONG_PHASE', detail = phase_detail(li
 -- After this point nothing can fail.
 line.dropped = true
 redis.call('UNLINK', keys.meta, keys.def, keys.index, keys.members, keys.out, keys.lease,
-  keys.codes, keys.spent)
+  keys.codes, keys.spent, keys.asked)
 return {word = 'DROPPED'}

@@ -1,6 +1,6 @@
 -- Purpose: WAITING or CALLED → LEFT. The index stays, so that nobody's place shifts; calling passes over it. An
 --   index is false for who is not in line; a record is empty then.
--- KEYS: index, members
+-- KEYS: index, members, asked
 -- ARGV: buyers
 -- Returns: LEFT, NO_LINE
 if not line.def.line then return {word = 'NO_LINE'} end
@@ -16,6 +16,7 @@ for at = 1, #cmd.buyers, BUYER_BYTES do
     change(line, {act = 'LEFT', index = index, buyers = buyer})
     index = -index - 1
     redis.call('HSET', keys.index, buyer, index)
+    if line.asked > 0 then redis.call('SETBIT', keys.asked, -index - 1, 0) end
   end
   indexes[position] = index
 end

@@ -7,7 +7,7 @@ forward, and what those who wait are told is fenced.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catraca.queue.v1.queue_pb2 import BeaconRound
 
@@ -15,6 +15,7 @@ from services.kit.buyers import to_text
 from services.kit.definitions import Definition
 from services.kit.errors import refusal_for
 from services.kit.logs import get_logger
+from services.kit.tasks import stop
 from services.queue import rules
 from services.queue.beacon import Drand, value_of
 from services.queue.draw import Permutation, draw_key
@@ -23,6 +24,7 @@ from services.queue.seeds import DrawSecrets
 from services.queue.states import Phase, Standing
 from services.queue.store import Callees, LineStore
 from services.queue.trees import Trees
+from services.queue.workers.turns import TurnTeller
 
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
@@ -63,6 +65,7 @@ class Leader:
         secrets_of: SecretsOf,
         trees: Trees,
         drand: Drand,
+        teller: TurnTeller,
         pace: Pace,
     ) -> None:
         """`token` names this replica in the lease; no other may have it."""
@@ -74,6 +77,7 @@ class Leader:
         self._secrets_of = secrets_of
         self._trees = trees
         self._drand = drand
+        self._teller = teller
         self._pace = pace
         self._woken = asyncio.Event()
         self._permutation: Permutation | None = None
@@ -92,6 +96,7 @@ class Leader:
 
     async def run(self) -> None:
         """Leads or waits to lead, until cancelled."""
+        telling = asyncio.create_task(self._teller.run(), name=f"turns-{self._sale}")
         try:
             while True:
                 pause_s = await self._guarded_step()
@@ -104,6 +109,7 @@ class Leader:
                     self._state = None
                 self._woken.clear()
         finally:
+            await stop(telling)
             with contextlib.suppress(Exception):
                 await asyncio.shield(self._store.resign(self._sale, self._token))
 
@@ -250,6 +256,9 @@ class Leader:
         )
         if availability is not standing.availability:
             await self._store.tell(self._sale, availability, fence)
+        # By now `serving` has followed the ledger.
+        served = replace(standing, serving=max(standing.serving, state.watermark))
+        self._teller.look(served, state.unpromised)
 
     def _has_room(self, state: LedgerState) -> bool:
         """Whether a CALL can grant anything: something is unpromised, and a turn may begin."""

@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
 from services.queue.store import LineStore
-from tests.integration.line.fakes import OneEpoch
+from tests.integration.line.fakes import MemoryLedger, OneEpoch
+from tests.integration.line.leading import Sale
 
 
 @pytest.fixture
@@ -29,3 +30,11 @@ def epochs() -> OneEpoch:
 def store(redis: Redis, epochs: OneEpoch) -> LineStore:
     """The line's store."""
     return LineStore(redis, epochs)
+
+
+@pytest.fixture
+async def sale(store: LineStore, sale_id: str) -> AsyncIterator[Sale]:
+    """A sale with a line, of 1000 units."""
+    made = Sale(sale_id, store, MemoryLedger(stock=1000))
+    yield made
+    await made.stop()

@@ -1,16 +1,34 @@
 """A promise ledger in memory behind the line's own port, and what a store needs beside its Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from catraca.events.v1 import events_pb2
+
 from services.kit.errors import Refusal
+from services.kit.streams import WrongSequence
 from services.queue.ledger import Called, Callee, LedgerState
 from services.queue.states import Joiner, PlaceState, Turn
 
 
-def joiners(buyers: Sequence[bytes]) -> list[Joiner]:
+def joiners(buyers: Sequence[bytes], *, turn_news: bool = False) -> list[Joiner]:
     """Buyers who bring nothing."""
-    return [Joiner(buyer) for buyer in buyers]
+    return [Joiner(buyer, turn_news=turn_news) for buyer in buyers]
+
+
+class Told:
+    """Keeps what is published, each subject once, as its stream does behind the fence of an empty subject."""
+
+    def __init__(self) -> None:
+        self.news: dict[str, events_pb2.TurnNews] = {}
+
+    async def publish(
+        self, subject: str, payload: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
+    ) -> int:
+        if subject in self.news:
+            raise WrongSequence(subject)
+        self.news[subject] = events_pb2.TurnNews.FromString(payload)
+        return len(self.news)
 
 
 class OneEpoch:

@@ -2,122 +2,20 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
 
 import pytest
-from catraca.sale.v1 import sale_pb2
 from structlog.testing import capture_logs
 
 from local import draw_verifier
 from local.draw_files import draw_file
 from services.kit.buyers import to_text
-from services.kit.definitions import Definition
 from services.kit.errors import Refusal
-from services.kit.tasks import stop
-from services.queue.beacon import Drand
 from services.queue.draw import Permutation, Tree, commitment, draw_key, merkle_root
 from services.queue.messages import draw_message
-from services.queue.seeds import DrawSecrets
 from services.queue.states import Availability
-from services.queue.store import LineStore
 from services.queue.trees import Trees
-from services.queue.workers.leader import Leader, Pace
 from tests.drand import Chain, Relay
-from tests.integration.line.fakes import MemoryLedger, joiners
-
-HOUR = 3_600_000
-SECRETS = DrawSecrets(seed=b"\x05" * 32, salt=b"\x06" * 32)
-
-
-def buyer(number: int) -> bytes:
-    return hashlib.md5(b"%d" % number).digest()
-
-
-def trees_of(store: LineStore) -> Trees:
-    async def salt(_sale: str) -> bytes:
-        return SECRETS.salt
-
-    return Trees(store, salt, lambda _sale: 1)
-
-
-class Sale:
-    """One sale with a line, its ledger, and as many leaders as the test wants."""
-
-    def __init__(self, sale: str, store: LineStore, ledger: MemoryLedger) -> None:
-        self.id = sale
-        self.store = store
-        self.ledger = ledger
-        self.spec = sale_pb2.Sale(sale=sale)
-        self.revision = 0
-        self.tasks: list[asyncio.Task[None]] = []
-        self.trees = trees_of(store)
-        self.relays: list[Relay] = []
-
-    async def define(self, *, opens_in_ms: int = HOUR, paused: bool = False) -> None:
-        now = await self.store.now_ms()
-        definition = {
-            "line": True,
-            "lobby_opens_ms": now - HOUR,
-            "opens_ms": now + opens_in_ms,
-            "closes_ms": now + HOUR,
-            "paused": paused,
-        }
-        self.revision += 1
-        if self.revision == 1:
-            await self.store.create(self.id, 1, 1, definition)
-        else:
-            await self.store.define(self.id, self.revision, definition)
-
-    async def join(self, *numbers: int) -> None:
-        await self.store.join(self.id, joiners([buyer(number) for number in numbers]))
-
-    def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
-        async def secrets(_sale: str) -> DrawSecrets:
-            return SECRETS
-
-        leader = Leader(
-            self.id,
-            token,
-            self.store,
-            self.ledger,
-            lambda _sale: Definition(self.spec, self.revision),
-            secrets,
-            self.trees,
-            Drand([relay.url for relay in self.relays]),
-            Pace(ttl_ms, poll_s=0.02, batch=batch, breath_s=0.0),
-        )
-        self.tasks.append(asyncio.create_task(leader.run()))
-        return leader
-
-    async def until(self, done: Callable[[], bool], within_s: float = 10) -> None:
-        async with asyncio.timeout(within_s):
-            while not done():
-                await asyncio.sleep(0.005)
-
-    async def serving(self, serving: int) -> None:
-        async with asyncio.timeout(10):
-            while (await self.store.standing(self.id)).serving != serving:
-                await asyncio.sleep(0.005)
-
-    async def availability(self, availability: Availability) -> None:
-        async with asyncio.timeout(10):
-            while (await self.store.standing(self.id)).availability is not availability:
-                await asyncio.sleep(0.005)
-
-    async def stop(self) -> None:
-        await stop(*self.tasks)
-        self.tasks.clear()
-
-    def called(self) -> list[int]:
-        """The places called, in order."""
-        return [place for _, place, _ in self.ledger.history]
-
-
-@pytest.fixture
-async def sale(store: LineStore, sale_id: str) -> AsyncIterator[Sale]:
-    made = Sale(sale_id, store, MemoryLedger(stock=1000))
-    yield made
-    await made.stop()
+from tests.integration.line.leading import SECRETS, Sale, buyer, trees_of
 
 
 async def test_at_opening_the_lobby_is_drawn_and_called_in_drawn_order(sale: Sale) -> None:

@@ -22,7 +22,7 @@ from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
 from services.queue.states import Joiner
 from services.queue.store import LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch
+from tests.integration.line.fakes import OneEpoch, joiners
 
 R = TypeVar("R")
 HOUR = 3_600_000
@@ -31,7 +31,9 @@ CODES = [hashlib.md5(b"code %d" % number).digest() for number in range(3)]
 CHALLENGES = [hashlib.md5(b"challenge %d" % number).digest() for number in range(40)]
 numbers = st.integers(0, len(BUYERS) - 1)
 buyers = st.lists(numbers, min_size=1, max_size=6)
-comers = st.tuples(numbers, st.sampled_from([b"", *CODES]), st.sampled_from([b"", *CHALLENGES]))
+comers = st.tuples(
+    numbers, st.sampled_from([b"", *CODES]), st.sampled_from([b"", *CHALLENGES]), st.booleans()
+)
 
 
 class LineMachine(RuleBasedStateMachine):
@@ -48,6 +50,8 @@ class LineMachine(RuleBasedStateMachine):
         self.members: list[int] = []
         self.index: dict[int, int] = {}
         self.left: set[int] = set()
+        # The indexes that turn news was asked for.
+        self.asked: set[int] = set()
         self.cohort: int | None = None
         self.serving = 0
         self.revision = 1
@@ -95,10 +99,10 @@ class LineMachine(RuleBasedStateMachine):
         self.uses[code] = uses
 
     @rule(who=st.lists(comers, min_size=1, max_size=6))
-    def join(self, who: list[tuple[int, bytes, bytes]]) -> None:
-        comers = [Joiner(BUYERS[number], code, challenge) for number, code, challenge in who]
+    def join(self, who: list[tuple[int, bytes, bytes, bool]]) -> None:
+        comers = [Joiner(BUYERS[number], code, challenge, news) for number, code, challenge, news in who]
         answers, _ = self.wait(self.store.join(self.sale, comers))
-        for (number, code, challenge), answer in zip(who, answers, strict=True):
+        for (number, code, challenge, _), answer in zip(who, answers, strict=True):
             refused = "" if number in self.index else self.opens(code, challenge)
             if refused:
                 assert answer == refused
@@ -108,6 +112,7 @@ class LineMachine(RuleBasedStateMachine):
             self.left.discard(number)
             assert not isinstance(answer, str)
             assert (answer.index, answer.left) == (self.index[number], False)
+        self.asked |= {self.index[number] for number, *_, news in who if news and number in self.index}
 
     def opens(self, code: bytes, challenge: bytes) -> str:
         """What is wrong with what a newcomer brings, which is used up; empty where nothing is."""
@@ -127,6 +132,7 @@ class LineMachine(RuleBasedStateMachine):
         for number, entry in zip(numbers, entries, strict=True):
             if number in self.index:
                 self.left.add(number)
+                self.asked.discard(self.index[number])
                 assert entry is not None
                 assert (entry.index, entry.left) == (self.index[number], True)
             else:
@@ -153,18 +159,21 @@ class LineMachine(RuleBasedStateMachine):
             assert (position in found.gone) == (not present)
 
     @precondition(lambda self: self.cohort is not None)
-    @rule(numbers=buyers, back=st.integers(0, 1))
-    def renew(self, numbers: list[int], back: int) -> None:
+    @rule(numbers=buyers, back=st.integers(0, 1), news=st.booleans())
+    def renew(self, numbers: list[int], back: int, news: bool) -> None:
         known = [number for number in numbers if number in self.index]
         if not known:
             return
         # A caller may know an index that is none of the buyer's any more.
         over = [max(0, self.index[number] - back) for number in known]
-        entries, _ = self.wait(self.store.renew(self.sale, [BUYERS[number] for number in known], over))
+        again = joiners([BUYERS[number] for number in known], turn_news=news)
+        entries, _ = self.wait(self.store.renew(self.sale, again, over))
         for number, index, entry in zip(known, over, entries, strict=True):
             if number not in self.left and self.index[number] == index:
                 self.append(number)
             assert (entry.index, entry.left) == (self.index[number], number in self.left)
+        if news:
+            self.asked |= {self.index[number] for number in known if number not in self.left}
 
     @invariant()
     def the_store_says_the_same(self) -> None:
@@ -176,6 +185,9 @@ class LineMachine(RuleBasedStateMachine):
         assert standing.serving == self.serving
         members = self.wait(self.store.members(self.sale, 0, 1000))
         assert members == [BUYERS[number] for number in self.members]
+        askers = self.wait(self.store.askers(self.sale, range(len(members))))
+        there = {index: number for number, index in self.index.items() if number not in self.left}
+        assert askers == {index: BUYERS[there[index]] for index in self.asked if index in there}
 
     def teardown(self) -> None:
         if hasattr(self, "redis"):

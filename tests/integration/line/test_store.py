@@ -187,8 +187,8 @@ async def test_a_lapsed_turn_is_renewed_once(store: LineStore, sale_id: str) -> 
     await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     await store.serve(sale_id, 2, [0, 1])
 
-    renewed, _ = await store.renew(sale_id, [buyer(1), buyer(1)], [0, 0])
-    again, _ = await store.renew(sale_id, [buyer(1)], [0])
+    renewed, _ = await store.renew(sale_id, joiners([buyer(1), buyer(1)]), [0, 0])
+    again, _ = await store.renew(sale_id, joiners([buyer(1)]), [0])
 
     assert [entry.index for entry in renewed] == [2, 2]
     assert again == [renewed[0]]
@@ -288,6 +288,28 @@ async def test_every_change_is_published_once_in_order(store: LineStore, sale_id
     ]
     assert changes[6][b"cohort"] == 3
     assert changes[8][b"serving"] == 2
+
+
+async def test_asking_for_turn_news_is_a_change_of_those_who_had_not(
+    store: LineStore, sale_id: str, redis: Redis
+) -> None:
+    await define(store, sale_id)
+    await store.join(sale_id, joiners([buyer(1), buyer(2)], turn_news=True))
+    await store.join(sale_id, joiners([buyer(2), buyer(3)], turn_news=True))
+    # Leaving takes it back, also from who gets the same index again.
+    await store.leave(sale_id, [buyer(1)])
+    _, standing = await store.join(sale_id, joiners([buyer(1)]))
+    await store.join(sale_id, joiners([buyer(3)]))
+
+    asked = [change[b"buyers"] for change in await changes_of(redis, sale_id) if change[b"act"] == b"ASKED"]
+
+    assert asked == [buyer(1) + buyer(2), buyer(3)]
+    assert standing.asked == 3
+    assert await store.askers(sale_id, [2, 1, 0]) == {0: buyer(3), 1: buyer(2)}
+    await define(store, sale_id, opens_ms=-2, closes_ms=-1, revision=2)
+    with pytest.raises(Refusal, match="WRONG_PHASE"):
+        await store.join(sale_id, joiners([buyer(1)], turn_news=True))
+    assert await store.askers(sale_id, [0]) == {}
 
 
 async def test_another_epoch_reads_and_writes_nothing(

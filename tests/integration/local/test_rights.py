@@ -91,8 +91,14 @@ SEEDS = [
     "$KV.draws.a-sale",
 ]
 OWN = {
-    "queue": ["catraca.queue.s.line", "$KV.sales.s", "$KV.epochs.queue.s", "$O.plans.M.a"],
-    "inventory": ["catraca.inventory.s.units", "$KV.epochs.inventory.s"],
+    "queue": [
+        "catraca.queue.s.line",
+        "catraca.turn.s.b.7.come",
+        "$KV.sales.s",
+        "$KV.epochs.queue.s",
+        "$O.plans.M.a",
+    ],
+    "inventory": ["catraca.inventory.s.units", "catraca.lost.s.b.h", "$KV.epochs.inventory.s"],
     "checkout": ["catraca.intake.s.b.k", "catraca.checkout.s.order.b.o", "catraca.dead.checkout-intake"],
     "notifier": [],
     "auditor": [],

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from catraca.checkout.v1 import checkout_pb2
 from catraca.events.v1 import events_pb2
 from catraca.inventory.v1 import inventory_pb2
 from catraca.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+from catraca.queue.v1 import queue_pb2
 from catraca.sale.v1 import sale_pb2
 
 from local.issuer.tokens import AUDIENCE, Minter
@@ -62,6 +64,20 @@ class Checkout:
         lost = events_pb2.HoldLost(sale=sale, buyer=buyer, hold_id=hold_id, units=units, at_ms=1_000)
         await self.js.publish(f"catraca.lost.{sale}.{buyer}.{hold_id}", lost.SerializeToString())
 
+    async def turn(
+        self, sale: str, subject: str, word: str, *, place: int = 7, ends_in_s: float = 60
+    ) -> None:
+        """A turn that is near or has come, as the queue tells of it."""
+        buyer = self.buyer(subject)
+        news = events_pb2.TurnNews(sale=sale, buyer=buyer, place=place, at_ms=1_000)
+        if word == "come":
+            news.word, news.allowance = queue_pb2.TURN_WORD_COME, 2
+            news.turn_ends_at_ms = round((time.time() + ends_in_s) * 1000)
+        else:
+            news.word, news.ahead = queue_pb2.TURN_WORD_NEAR, 5
+            news.estimate.low_s, news.estimate.high_s = 3, 9
+        await self.js.publish(f"catraca.turn.{sale}.{buyer}.{place}.{word}", news.SerializeToString())
+
     async def publish(self, sale: str, subject: str, order: str, version: int, *, padding: int = 0) -> None:
         buyer = self.buyer(subject)
         changed = events_pb2.OrderChanged(
@@ -86,6 +102,7 @@ class Told:
     versions: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     lost: list[tuple[str, str, int]] = field(default_factory=list)
     """Subject, hold id and units of each lost hold."""
+    turns: list[notifier_pb2.TurnNews] = field(default_factory=list)
     updates: int = 0
     heartbeats: int = 0
     caught_up: int = 0
@@ -143,6 +160,8 @@ class Client:
                     told.hear(subject, answer.update)
                 if answer.HasField("lost"):
                     told.lost.append((subject, answer.lost.hold_id, len(answer.lost.units)))
+                if answer.HasField("turn"):
+                    told.turns.append(answer.turn)
                 told.heartbeats += answer.heartbeat
                 told.caught_up = max(told.caught_up, int(answer.caught_up))
                 told.changed.set()
@@ -160,6 +179,7 @@ class Client:
                 for update in answer.updates:
                     told.hear(update.subject, update)
                 told.lost += [(each.subject, each.hold_id, len(each.units)) for each in answer.lost]
+                told.turns += answer.turns
                 told.heartbeats += answer.heartbeat
                 told.caught_up = max(told.caught_up, answer.caught_up)
                 told.changed.set()

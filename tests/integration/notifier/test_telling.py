@@ -1,12 +1,16 @@
 """A stream tells the last state of every order first, then every newer one, each once."""
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from catraca.notifier.v1 import notifier_pb2
+from catraca.queue.v1 import queue_pb2
 
 if TYPE_CHECKING:
     from tests.integration.notifier.conftest import Checkout, Notifiers
+
+NEAR, COME = queue_pb2.TURN_WORD_NEAR, queue_pb2.TURN_WORD_COME
 
 
 async def test_last_states_come_first_and_then_what_is_new(
@@ -48,6 +52,61 @@ async def test_a_lost_hold_is_told_to_its_buyer_at_once_and_to_who_comes_later(
 
     assert one.lost == all_of_them.lost == later.lost == [("ana", "hold-0001", 2)]
     assert (later.updates, other.lost) == (1, [])
+
+
+async def test_a_turn_is_told_when_it_is_near_and_when_it_has_come(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    await checkout.define(sale_id)
+    other = f"{sale_id}-b"
+    await checkout.define(other)
+    client = notifiers.client(await notifiers.start())
+    alone = client.subscribe(sale_id, "ana")
+    many, told = client.subscribe_many()
+    await many.send(sale_id, add=["ana", "bia"])
+    # The same place of another sale is another turn.
+    await many.send(other, add=["bia"])
+    await alone.until(lambda: alone.caught_up == 1)
+    await told.until(lambda: told.caught_up == 3)
+
+    await checkout.turn(sale_id, "ana", "near")
+    await alone.until(lambda: len(alone.turns) == 1)
+    await checkout.turn(sale_id, "ana", "come")
+    await alone.until(lambda: len(alone.turns) == 2)
+    await checkout.turn(sale_id, "bia", "near", place=8)
+    await checkout.turn(other, "bia", "near", place=8)
+    await told.until(lambda: len(told.turns) >= 4)
+
+    near, come = alone.turns
+    assert (near.word, near.place, near.ahead) == (NEAR, 7, 5)
+    assert (near.estimate.low_s, near.estimate.high_s) == (3, 9)
+    assert not near.HasField("turn_ends_at")
+    assert (come.word, come.place, come.allowance) == (COME, 7, 2)
+    assert come.turn_ends_at.ToMilliseconds() > time.time() * 1000
+    assert sorted((turn.subject, turn.word) for turn in told.turns) == [
+        ("ana", NEAR),
+        ("ana", COME),
+        ("bia", NEAR),
+        ("bia", NEAR),
+    ]
+
+
+async def test_who_comes_late_is_told_of_turns_what_still_holds(
+    notifiers: "Notifiers", checkout: "Checkout", sale_id: str
+) -> None:
+    await checkout.define(sale_id)
+    for subject, ends_in_s in (("ana", 60), ("bia", -1)):
+        await checkout.turn(sale_id, subject, "near")
+        await checkout.turn(sale_id, subject, "come", ends_in_s=ends_in_s)
+    await checkout.turn(sale_id, "caio", "near")
+    client = notifiers.client(await notifiers.start())
+    many, told = client.subscribe_many()
+
+    await many.send(sale_id, add=["ana", "bia", "caio"])
+    await told.until(lambda: told.caught_up == 3)
+
+    assert {(turn.subject, turn.word) for turn in told.turns} == {("ana", COME), ("caio", NEAR)}
+    assert len(told.turns) == 2
 
 
 async def test_without_orders_a_buyer_is_caught_up_at_once(

@@ -7,7 +7,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.notifier.rules import Mailbox, State, TooManyOrders, buyer_key, key_and_order, subject_of
+from services.notifier.rules import (
+    Mailbox,
+    State,
+    TooManyOrders,
+    buyer_key,
+    key_and_order,
+    key_turn_version,
+    subject_of,
+    turn_subject_of,
+)
 
 BUYERS = [buyer_key("concert", f"buyer{number}") for number in range(3)]
 ORDERS = [(key, f"{key}-order{number}") for key in BUYERS for number in range(2)]
@@ -242,3 +251,13 @@ def test_a_subject_names_buyer_and_order() -> None:
     assert key_and_order("catraca.checkout.concert.order.abc") is None
     assert key_and_order("catraca.checkout.concert.other.abc.xyz") is None
     assert subject_of("concert.abc") == "catraca.checkout.concert.order.abc.*"
+
+
+def test_a_turns_subject_names_it_with_its_sale_and_its_last_word_wins() -> None:
+    near, come = (key_turn_version(f"catraca.turn.concert.abc.7.{word}") for word in ("near", "come"))
+
+    assert near == ("concert.abc", "turn concert 7", 0)
+    assert come == ("concert.abc", "turn concert 7", 1)
+    assert key_turn_version("catraca.turn.concert.abc.7.over") is None
+    assert key_turn_version("catraca.turn.concert.abc.7") is None
+    assert turn_subject_of("concert.abc") == "catraca.turn.concert.abc.*.*"

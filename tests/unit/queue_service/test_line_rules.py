@@ -161,6 +161,28 @@ def test_where_nothing_honest_can_be_said_nothing_is(standing: Standing) -> None
     assert rules.estimate(500, standing) is None
 
 
+# Ten a second, of which the slow end of the pace is 8.8.
+STEADY = replace(OPEN, serving=1000, joined=5000, marks=((970_000, 700), (985_000, 850)))
+
+
+@pytest.mark.parametrize(
+    ("standing", "unpromised", "until"),
+    [
+        (STEADY, 4000, 1000 + 1061),
+        # The stock reaches no further; the next ones are near all the same.
+        (STEADY, 500, 1500),
+        (STEADY, 0, 1050),
+        (replace(STEADY, marks=()), 4000, 1050),
+        (replace(STEADY, availability=Availability.MAY_RETURN), 4000, 1050),
+        (replace(STEADY, joined=1020), 4000, 1020),
+        (replace(STEADY, availability=Availability.SOLD_OUT), 0, 1000),
+        (replace(STEADY, phase=Phase.PAUSED), 4000, 1000),
+    ],
+)
+def test_who_is_near_is_next_or_soon(standing: Standing, unpromised: int, until: int) -> None:
+    assert rules.Nearness(places=50, seconds=120).until(standing, unpromised) == until
+
+
 def test_the_bucket_keeps_to_its_rate() -> None:
     bucket = rules.Bucket(10.0, at_ms=1)
     called = 0

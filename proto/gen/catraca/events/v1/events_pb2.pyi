@@ -113,6 +113,8 @@ class _QueueActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueAct.Val
     """The cohort's root is published; the beacon's next round will be drawn with."""
     QUEUE_ACT_CODES: _QueueAct.ValueType  # 12
     """Access codes may be used so often from here on."""
+    QUEUE_ACT_ASKED: _QueueAct.ValueType  # 14
+    """Buyers want turn news for the place that each has now; leaving it takes that back."""
 
 class QueueAct(_QueueAct, metaclass=_QueueActEnumTypeWrapper):
     """The acts of the line."""
@@ -134,6 +136,8 @@ QUEUE_ACT_ROOTED: QueueAct.ValueType  # 11
 """The cohort's root is published; the beacon's next round will be drawn with."""
 QUEUE_ACT_CODES: QueueAct.ValueType  # 12
 """Access codes may be used so often from here on."""
+QUEUE_ACT_ASKED: QueueAct.ValueType  # 14
+"""Buyers want turn news for the place that each has now; leaving it takes that back."""
 Global___QueueAct: _TypeAlias = QueueAct  # noqa: Y015
 
 @_typing.final
@@ -299,7 +303,7 @@ class QueueChange(_message.Message):
     index: _builtins.int
     """JOINED: the first index; the buyers have consecutive ones. LEFT, REJOINED: the index."""
     buyers: _builtins.bytes
-    """JOINED, LEFT, REJOINED: internal buyer ids, 16 bytes each, joined together."""
+    """JOINED, LEFT, REJOINED, ASKED: internal buyer ids, 16 bytes each, joined together."""
     cohort: _builtins.int
     """FROZEN: how many are in the draw. DEFINED: the revision."""
     root: _builtins.str
@@ -475,6 +479,59 @@ class HoldLost(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HoldLost: _TypeAlias = HoldLost  # noqa: Y015
+
+@_typing.final
+class TurnNews(_message.Message):
+    """Subject catraca.turn.<sale>.<buyer>.<place>.<word>, the word `near` or `come`: what a buyer who wanted turn news is to
+    know of the turn of one place; one per subject.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    BUYER_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    WORD_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    TURN_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    sale: _builtins.str
+    buyer: _builtins.str
+    place: _builtins.int
+    word: _queue_pb2.TurnWord.ValueType
+    ahead: _builtins.int
+    """NEAR: how many stood between `serving` and the place."""
+    turn_ends_at_ms: _builtins.int
+    """COME: until when the turn runs, milliseconds since 1970, and the units promised."""
+    allowance: _builtins.int
+    at_ms: _builtins.int
+    """When that was so, milliseconds since 1970."""
+    @_builtins.property
+    def estimate(self) -> _queue_pb2.Estimate:
+        """NEAR: the range that the wait was likely to end in; absent where it was not known."""
+
+    def __init__(
+        self,
+        *,
+        sale: _builtins.str = ...,
+        buyer: _builtins.str = ...,
+        place: _builtins.int = ...,
+        word: _queue_pb2.TurnWord.ValueType = ...,
+        ahead: _builtins.int = ...,
+        estimate: _queue_pb2.Estimate | None = ...,
+        turn_ends_at_ms: _builtins.int = ...,
+        allowance: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "allowance", b"allowance", "at_ms", b"at_ms", "buyer", b"buyer", "estimate", b"estimate", "place", b"place", "sale", b"sale", "turn_ends_at_ms", b"turn_ends_at_ms", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnNews: _TypeAlias = TurnNews  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):

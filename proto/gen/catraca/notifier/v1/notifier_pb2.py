@@ -24,27 +24,31 @@ _sym_db = _symbol_database.Default()
 
 from catraca.checkout.v1 import checkout_pb2 as catraca_dot_checkout_dot_v1_dot_checkout__pb2
 from catraca.inventory.v1 import inventory_pb2 as catraca_dot_inventory_dot_v1_dot_inventory__pb2
+from catraca.queue.v1 import queue_pb2 as catraca_dot_queue_dot_v1_dot_queue__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"catraca/notifier/v1/notifier.proto\x12\x13\x63\x61traca.notifier.v1\x1a\"catraca/checkout/v1/checkout.proto\x1a$catraca/inventory/v1/inventory.proto\" \n\x10SubscribeRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"\x98\x01\n\x11SubscribeResponse\x12\x30\n\x06update\x18\x01 \x01(\x0b\x32 .catraca.notifier.v1.OrderUpdate\x12+\n\x04lost\x18\x04 \x01(\x0b\x32\x1d.catraca.notifier.v1.HoldLost\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"?\n\x14SubscribeManyRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x0b\n\x03\x61\x64\x64\x18\x02 \x03(\t\x12\x0c\n\x04\x64rop\x18\x03 \x03(\t\"\x9d\x01\n\x15SubscribeManyResponse\x12\x31\n\x07updates\x18\x01 \x03(\x0b\x32 .catraca.notifier.v1.OrderUpdate\x12+\n\x04lost\x18\x04 \x03(\x0b\x32\x1d.catraca.notifier.v1.HoldLost\x12\x11\n\tcaught_up\x18\x02 \x01(\x03\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"`\n\x0bOrderUpdate\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x15\n\rdecided_at_ms\x18\x03 \x01(\x03\"|\n\x08HoldLost\x12\x0f\n\x07hold_id\x18\x01 \x01(\t\x12-\n\x05units\x18\x02 \x03(\x0b\x32\x1e.catraca.inventory.v1.HeldUnit\x12\x10\n\x08restored\x18\x03 \x01(\x03\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\x32\xdb\x01\n\x0fNotifierService\x12\\\n\tSubscribe\x12%.catraca.notifier.v1.SubscribeRequest\x1a&.catraca.notifier.v1.SubscribeResponse0\x01\x12j\n\rSubscribeMany\x12).catraca.notifier.v1.SubscribeManyRequest\x1a*.catraca.notifier.v1.SubscribeManyResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"catraca/notifier/v1/notifier.proto\x12\x13\x63\x61traca.notifier.v1\x1a\"catraca/checkout/v1/checkout.proto\x1a$catraca/inventory/v1/inventory.proto\x1a\x1c\x63\x61traca/queue/v1/queue.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\x10SubscribeRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\"\xc5\x01\n\x11SubscribeResponse\x12\x30\n\x06update\x18\x01 \x01(\x0b\x32 .catraca.notifier.v1.OrderUpdate\x12+\n\x04lost\x18\x04 \x01(\x0b\x32\x1d.catraca.notifier.v1.HoldLost\x12+\n\x04turn\x18\x05 \x01(\x0b\x32\x1d.catraca.notifier.v1.TurnNews\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"?\n\x14SubscribeManyRequest\x12\x0c\n\x04sale\x18\x01 \x01(\t\x12\x0b\n\x03\x61\x64\x64\x18\x02 \x03(\t\x12\x0c\n\x04\x64rop\x18\x03 \x03(\t\"\xcb\x01\n\x15SubscribeManyResponse\x12\x31\n\x07updates\x18\x01 \x03(\x0b\x32 .catraca.notifier.v1.OrderUpdate\x12+\n\x04lost\x18\x04 \x03(\x0b\x32\x1d.catraca.notifier.v1.HoldLost\x12,\n\x05turns\x18\x05 \x03(\x0b\x32\x1d.catraca.notifier.v1.TurnNews\x12\x11\n\tcaught_up\x18\x02 \x01(\x03\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"`\n\x0bOrderUpdate\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.catraca.checkout.v1.Order\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x15\n\rdecided_at_ms\x18\x03 \x01(\x03\"|\n\x08HoldLost\x12\x0f\n\x07hold_id\x18\x01 \x01(\t\x12-\n\x05units\x18\x02 \x03(\x0b\x32\x1e.catraca.inventory.v1.HeldUnit\x12\x10\n\x08restored\x18\x03 \x01(\x03\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"\xe5\x01\n\x08TurnNews\x12(\n\x04word\x18\x01 \x01(\x0e\x32\x1a.catraca.queue.v1.TurnWord\x12\r\n\x05place\x18\x02 \x01(\x03\x12\r\n\x05\x61head\x18\x03 \x01(\x03\x12,\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x1a.catraca.queue.v1.Estimate\x12\x30\n\x0cturn_ends_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tallowance\x18\x06 \x01(\x05\x12\x0f\n\x07subject\x18\x07 \x01(\t\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x32\xdb\x01\n\x0fNotifierService\x12\\\n\tSubscribe\x12%.catraca.notifier.v1.SubscribeRequest\x1a&.catraca.notifier.v1.SubscribeResponse0\x01\x12j\n\rSubscribeMany\x12).catraca.notifier.v1.SubscribeManyRequest\x1a*.catraca.notifier.v1.SubscribeManyResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catraca.notifier.v1.notifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=133
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=165
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=168
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=320
-  _globals['_SUBSCRIBEMANYREQUEST']._serialized_start=322
-  _globals['_SUBSCRIBEMANYREQUEST']._serialized_end=385
-  _globals['_SUBSCRIBEMANYRESPONSE']._serialized_start=388
-  _globals['_SUBSCRIBEMANYRESPONSE']._serialized_end=545
-  _globals['_ORDERUPDATE']._serialized_start=547
-  _globals['_ORDERUPDATE']._serialized_end=643
-  _globals['_HOLDLOST']._serialized_start=645
-  _globals['_HOLDLOST']._serialized_end=769
-  _globals['_NOTIFIERSERVICE']._serialized_start=772
-  _globals['_NOTIFIERSERVICE']._serialized_end=991
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=196
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=228
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=231
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=428
+  _globals['_SUBSCRIBEMANYREQUEST']._serialized_start=430
+  _globals['_SUBSCRIBEMANYREQUEST']._serialized_end=493
+  _globals['_SUBSCRIBEMANYRESPONSE']._serialized_start=496
+  _globals['_SUBSCRIBEMANYRESPONSE']._serialized_end=699
+  _globals['_ORDERUPDATE']._serialized_start=701
+  _globals['_ORDERUPDATE']._serialized_end=797
+  _globals['_HOLDLOST']._serialized_start=799
+  _globals['_HOLDLOST']._serialized_end=923
+  _globals['_TURNNEWS']._serialized_start=926
+  _globals['_TURNNEWS']._serialized_end=1155
+  _globals['_NOTIFIERSERVICE']._serialized_start=1158
+  _globals['_NOTIFIERSERVICE']._serialized_end=1377
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,28 @@ AVAILABILITY_SOLD_OUT: Availability.ValueType  # 3
 """Everything is sold and nothing is under way."""
 Global___Availability: _TypeAlias = Availability  # noqa: Y015
 
+class _TurnWord:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TurnWordEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnWord.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TURN_WORD_UNSPECIFIED: _TurnWord.ValueType  # 0
+    TURN_WORD_NEAR: _TurnWord.ValueType  # 1
+    """Soon to be called: come back to the page."""
+    TURN_WORD_COME: _TurnWord.ValueType  # 2
+    """Called: Enter."""
+
+class TurnWord(_TurnWord, metaclass=_TurnWordEnumTypeWrapper):
+    """What there is to tell of a turn to who wanted turn news."""
+
+TURN_WORD_UNSPECIFIED: TurnWord.ValueType  # 0
+TURN_WORD_NEAR: TurnWord.ValueType  # 1
+"""Soon to be called: come back to the page."""
+TURN_WORD_COME: TurnWord.ValueType  # 2
+"""Called: Enter."""
+Global___TurnWord: _TypeAlias = TurnWord  # noqa: Y015
+
 @_typing.final
 class JoinRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -89,21 +111,25 @@ class JoinRequest(_message.Message):
     SALE_FIELD_NUMBER: _builtins.int
     ACCESS_CODE_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
+    TURN_NEWS_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
     access_code: _builtins.str
     """For sales that want one; at most 256 printable characters. Case, spaces and hyphens do not count."""
     challenge: _builtins.str
     """A solved challenge, for sales that want one, as altcha's widget gives it: base64 of JSON, at most 2048 characters."""
+    turn_news: _builtins.bool
+    """The buyer wants turn news. Asking again changes nothing, and false takes nothing back."""
     def __init__(
         self,
         *,
         sale: _builtins.str = ...,
         access_code: _builtins.str = ...,
         challenge: _builtins.str = ...,
+        turn_news: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_code", b"access_code", "challenge", b"challenge", "sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_code", b"access_code", "challenge", b"challenge", "sale", b"sale", "turn_news", b"turn_news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -539,20 +565,24 @@ class JoinItem(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     ACCESS_CODE_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
+    TURN_NEWS_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """The buyer's subject within the BFF's namespace."""
     access_code: _builtins.str
     challenge: _builtins.str
+    turn_news: _builtins.bool
+    """As in JoinRequest."""
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
         access_code: _builtins.str = ...,
         challenge: _builtins.str = ...,
+        turn_news: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_code", b"access_code", "challenge", b"challenge", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_code", b"access_code", "challenge", b"challenge", "subject", b"subject", "turn_news", b"turn_news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,9 @@ class QueueServiceStub:
 
     A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
     attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+
+    With `turn_news` the buyer may close the page: NotifierService tells when the turn is near and when it has come,
+    each once. Asked for with the join or by joining again, it is for this one place, and ends with it.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
     """
     GetChallenge: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetChallengeRequest, _queue_pb2.GetChallengeResponse]
@@ -114,6 +117,9 @@ class QueueServiceAsyncStub(QueueServiceStub):
 
     A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
     attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+
+    With `turn_news` the buyer may close the page: NotifierService tells when the turn is near and when it has come,
+    each once. Asked for with the join or by joining again, it is for this one place, and ends with it.
     Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
     """
     GetChallenge: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetChallengeRequest, _queue_pb2.GetChallengeResponse]  # type: ignore[assignment]
@@ -184,6 +190,9 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A sale may want a solved challenge, and an access code, of whoever never joined it. The challenge is used up by the
         attempt, one use of the code by the place; who has or had a place needs neither, and leaving gives no use back.
+
+        With `turn_news` the buyer may close the page: NotifierService tells when the turn is near and when it has come,
+        each once. Asked for with the join or by joining again, it is for this one place, and ends with it.
         Errors: NO_LINE, WRONG_PHASE, JOIN_LIMIT, CHALLENGE_REQUIRED with a challenge to solve, ACCESS_CODE_INVALID.
         """
 

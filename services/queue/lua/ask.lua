@@ -1,0 +1,31 @@
+-- Purpose: notes who wants turn news for the place they have: a bit for each index. Asking again changes nothing; who
+--   has no place is passed over. With a sale's first bit, what there is to tell begins where the line stands.
+-- KEYS: index, asked
+-- ARGV: buyers
+-- Returns: ASKED, NO_LINE, WRONG_PHASE
+if not line.def.line then return {word = 'NO_LINE'} end
+local phase = phase_of(line)
+if phase == 'SCHEDULED' or phase == 'CLOSED' then
+  return {word = 'WRONG_PHASE', detail = phase_detail(line, 'LOBBY, OPEN or PAUSED')}
+end
+
+-- After this point nothing can fail.
+local fresh = {}
+for at = 1, #cmd.buyers, BUYER_BYTES do
+  local buyer = string.sub(cmd.buyers, at, at + BUYER_BYTES - 1)
+  local index = number_or(redis.call('HGET', keys.index, buyer), -1)
+  if index >= 0 and redis.call('GETBIT', keys.asked, index) == 0 then
+    redis.call('SETBIT', keys.asked, index, 1)
+    fresh[#fresh + 1] = buyer
+  end
+end
+if #fresh == 0 then return {word = 'ASKED'} end
+if line.asked == 0 then
+  line.told_come, line.told_near = line.serving, line.serving
+  put(line, 'told_come', line.told_come)
+  put(line, 'told_near', line.told_near)
+end
+line.asked = line.asked + #fresh
+put(line, 'asked', line.asked)
+change(line, {act = 'ASKED', buyers = table.concat(fresh)})
+return {word = 'ASKED'}
