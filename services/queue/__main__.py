@@ -83,16 +83,10 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     line = Line(store, ledger, receipts, trees, admission_keys, definitions.active)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
-    pace = Pace(
-        settings.lease_ttl_ms,
-        poll_s=settings.call_poll_ms / 1000,
-        batch=settings.call_batch,
-        breath_s=settings.call_breath_ms / 1000,
-    )
+    pace = Pace(settings.lease_ttl_ms, settings.call_poll_ms / 1000, settings.call_batch)
     relays = [url for url in map(str.strip, settings.drand_urls.split(",")) if url]
     drand = Drand(relays)
     replica = secrets.token_hex(8)
-
     nearness = Nearness(settings.turn_near_places, settings.turn_near_s)
     publisher = Publisher(js, TURNS)
 

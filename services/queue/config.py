@@ -37,13 +37,6 @@ class Settings(CommonSettings):
         minimum=10,
         maximum=5000,
     )
-    call_breath_ms: int = setting(
-        50,
-        "Milliseconds between two looks at least, however fast the stock changes: each costs four round "
-        "trips, and one look calls for all that came back since the last.",
-        minimum=0,
-        maximum=1000,
-    )
     call_batch: int = setting(
         200,
         "Buyers in one CALL at most: more call faster and make each run of the ledger's script longer.",

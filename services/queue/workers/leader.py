@@ -29,7 +29,7 @@ from services.queue.workers.turns import TurnTeller
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
 LOBBY_S = 1.0
-# Between two CALLs while there are more to call: others on this event loop have their turn.
+# Between two looks, however fast the stock changes: others on this event loop have their turn.
 BREATH_S = 0.01
 BACKOFF_S = (0.1, 2.0)
 
@@ -48,8 +48,6 @@ class Pace:
     """Seconds between two looks at most, while the line is open."""
     batch: int
     """Callees of one CALL at most."""
-    breath_s: float
-    """Seconds between two looks at least, however fast the stock changes."""
 
 
 class Leader:
@@ -100,10 +98,9 @@ class Leader:
         try:
             while True:
                 pause_s = await self._guarded_step()
-                breath_s = self._pace.breath_s if pause_s > 0 else BREATH_S
-                await asyncio.sleep(min(breath_s, max(pause_s, BREATH_S)))
+                await asyncio.sleep(BREATH_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, pause_s - breath_s)):
+                    async with asyncio.timeout(max(0.0, pause_s - BREATH_S)):
                         await self._woken.wait()
                 if pause_s > 0 or self._woken.is_set():
                     self._state = None

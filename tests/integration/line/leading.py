@@ -84,7 +84,7 @@ class Sale:
             self.trees,
             Drand([relay.url for relay in self.relays]),
             TurnTeller(self.id, self.store, self.ledger, self.publisher, self.permutation, self.nearness),
-            Pace(ttl_ms, poll_s=0.02, batch=batch, breath_s=0.0),
+            Pace(ttl_ms, poll_s=0.02, batch=batch),
         )
         self.tasks.append(asyncio.create_task(leader.run()))
         return leader
