@@ -26,6 +26,8 @@ from services.queue.store import Callees, LineStore
 from services.queue.trees import Trees
 from services.queue.workers.turns import TurnTeller
 
+# The ledger as last seen is believed for so long at most; news of the stock end it sooner.
+LEDGER_S = 1.0
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
 LOBBY_S = 1.0
@@ -80,8 +82,10 @@ class Leader:
         self._woken = asyncio.Event()
         self._permutation: Permutation | None = None
         self._bucket = rules.Bucket(0.0)
-        # The ledger as last seen; None when it may have changed.
+        # The ledger as last seen, and when by the loop's clock; None when it may have changed.
         self._state: LedgerState | None = None
+        self._state_at = 0.0
+        self._fence: int | None = None
         self._to_lapse: list[tuple[str, int]] = []
         self._lease_s = pace.lease_ttl_ms / 1000
         self._backoff_s = 0.0
@@ -102,7 +106,7 @@ class Leader:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, pause_s - BREATH_S)):
                         await self._woken.wait()
-                if pause_s > 0 or self._woken.is_set():
+                if self._woken.is_set():
                     self._state = None
                 self._woken.clear()
         finally:
@@ -134,9 +138,10 @@ class Leader:
         if standing.phase is Phase.LOBBY:
             # Whoever joined is hashed by now: at opening only the last ones are left, whoever leads then.
             await self._trees.grown(self._sale, standing.joined)
+        if fence != self._fence:
+            # Whoever leads anew begins from what the stores say.
+            self._fence, self._state = fence, None
         if fence is None:
-            # Whoever leads next begins from what the stores say.
-            self._state = None
             return self._lease_s / 3
         if standing.phase is Phase.SCHEDULED:
             return min(IDLE_S, (standing.lobby_opens_ms - standing.now_ms) / 1000)
@@ -179,17 +184,23 @@ class Leader:
     async def _call(self, standing: Standing) -> bool:
         """Calls whom it may and moves `serving`; True if there may be more to call at once."""
         await self._lapse_those_who_left()
-        if self._state is None:
-            self._state = await self._ledger.state(self._sale)
-        start = self._state.watermark
+        state = await self._ledger_state()
+        start = state.watermark
         await self._follow(standing, start)
-        if standing.phase is not Phase.OPEN or not self._has_room(self._state):
+        if standing.phase is not Phase.OPEN or not self._has_room(state):
             return False
         wanted = min(self._pace.batch, standing.joined - start)
         most = self._bucket_for(standing).most(standing.now_ms, wanted)
         if most <= 0:
             return False
         return await self._call_places(standing, start, start + most)
+
+    async def _ledger_state(self) -> LedgerState:
+        """The ledger: anew where it may have changed, which an idle look at the line need not ask for."""
+        now_s = asyncio.get_running_loop().time()
+        if self._state is None or now_s - self._state_at >= LEDGER_S:
+            self._state, self._state_at = await self._ledger.state(self._sale), now_s
+        return self._state
 
     async def _call_places(self, standing: Standing, start: int, end: int) -> bool:
         indexes = self._indexes(standing, start, end)

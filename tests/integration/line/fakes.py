@@ -59,6 +59,7 @@ class MemoryLedger:
     has: dict[str, int] = field(default_factory=dict)
     history: list[tuple[str, int, int]] = field(default_factory=list)
     calls: int = 0
+    states: int = 0
     lapsed: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -115,6 +116,7 @@ class MemoryLedger:
 
     async def state(self, sale: str) -> LedgerState:
         self._up()
+        self.states += 1
         return self._state()
 
     def end(self, buyer: str, place: int) -> None:

@@ -14,6 +14,7 @@ from services.queue.draw import Permutation, Tree, commitment, draw_key, merkle_
 from services.queue.messages import draw_message
 from services.queue.states import Availability
 from services.queue.trees import Trees
+from services.queue.workers import leader as leader_module
 from tests.drand import Chain, Relay
 from tests.integration.line.leading import SECRETS, Sale, buyer, trees_of
 
@@ -279,3 +280,32 @@ async def test_an_empty_lobby_is_drawn_too(sale: Sale) -> None:
     await sale.serving(1)
 
     assert sale.called() == [0]
+
+
+async def test_an_idle_line_asks_the_ledger_only_when_it_may_have_changed(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not by the clock, so that a slow machine counts the same.
+    monkeypatch.setattr(leader_module, "LEDGER_S", 3600.0)
+    looks, look = 0, sale.store.lead
+
+    async def counted(*arguments: object) -> object:
+        nonlocal looks
+        looks += 1
+        return await look(*arguments)  # type: ignore[arg-type]
+
+    sale.store.lead = counted  # type: ignore[assignment, method-assign]
+    await sale.define(opens_in_ms=-1)
+    await sale.join(*range(3))
+    leader = sale.lead("one")
+    await sale.serving(3)
+    looked, asked = looks, sale.ledger.states
+    await sale.until(lambda: looks >= looked + 10)
+    assert sale.ledger.states == asked
+
+    # A join is seen all the same, and what is heard of the stock.
+    await sale.join(3)
+    await sale.serving(4)
+    assert sale.ledger.states == asked
+    leader.wake()
+    await sale.until(lambda: sale.ledger.states == asked + 1)
