@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
+import msgpack
 from catraca.sale.v1 import sale_pb2
 
 from services.kit.definitions import Definition
@@ -13,7 +15,7 @@ from services.queue.draw import Permutation
 from services.queue.rules import Nearness
 from services.queue.seeds import DrawSecrets
 from services.queue.states import Availability, Standing
-from services.queue.store import LineStore, keys_of
+from services.queue.store import KEYS, LineStore, keys_of
 from services.queue.trees import Trees
 from services.queue.workers.leader import Leader, Pace
 from services.queue.workers.turns import Publishes, TurnTeller
@@ -51,13 +53,15 @@ class Sale:
         self.publisher: Publishes = self.told
         self.nearness = Nearness(2, 0.0)
 
-    async def define(self, *, opens_in_ms: int = HOUR, paused: bool = False) -> None:
+    async def define(
+        self, *, opens_in_ms: int = HOUR, closes_in_ms: int = 2 * HOUR, paused: bool = False
+    ) -> None:
         now = await self.store.now_ms()
         definition = {
             "line": True,
             "lobby_opens_ms": now - HOUR,
             "opens_ms": now + opens_in_ms,
-            "closes_ms": now + HOUR,
+            "closes_ms": now + closes_in_ms,
             "paused": paused,
         }
         self.revision += 1
@@ -69,6 +73,11 @@ class Sale:
     async def join(self, *numbers: int, turn_news: bool = False) -> None:
         wanted = joiners([buyer(number) for number in numbers], turn_news=turn_news)
         await self.store.join(self.id, wanted)
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """What the line's outbox has, oldest first."""
+        entries = await self.store._redis.xrange(keys_of(self.id)[KEYS.index("out")])
+        return [change for _, fields in entries for change in msgpack.unpackb(fields[b"e"], raw=True)]
 
     def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
         async def secrets(_sale: str) -> DrawSecrets:

@@ -12,11 +12,11 @@ from services.kit.buyers import to_text
 from services.kit.errors import Refusal
 from services.queue.draw import Permutation, Tree, commitment, draw_key, merkle_root
 from services.queue.messages import draw_message
-from services.queue.states import Availability
+from services.queue.states import Availability, Phase
 from services.queue.trees import Trees
 from services.queue.workers import leader as leader_module
 from tests.drand import Chain, Relay
-from tests.integration.line.leading import SECRETS, Sale, buyer, trees_of
+from tests.integration.line.leading import HOUR, SECRETS, Sale, buyer, trees_of
 
 
 async def test_at_opening_the_lobby_is_drawn_and_called_in_drawn_order(sale: Sale) -> None:
@@ -172,6 +172,34 @@ async def test_calling_stops_where_the_stock_ends_and_goes_on_when_some_comes_ba
     assert sale.ledger.history[-1][2] == 1
 
 
+async def test_that_nothing_can_return_is_told_once_whoever_leads(sale: Sale) -> None:
+    sale.ledger.stock = 4
+    await sale.define(opens_in_ms=-1)
+    await sale.join(0, 1)
+    looks, look = 0, sale.store.lead
+
+    async def counted(*arguments: object) -> object:
+        nonlocal looks
+        looks += 1
+        return await look(*arguments)  # type: ignore[arg-type]
+
+    sale.store.lead = counted  # type: ignore[assignment, method-assign]
+    # They take the lease from one another, and only one of them hears of the sale.
+    leaders = [sale.lead(f"leader-{number}", ttl_ms=1) for number in range(3)]
+    await sale.availability(Availability.MAY_RETURN)
+    before = looks
+    await sale.until(lambda: looks >= before + 10)
+    sale.ledger.buy(to_text(buyer(0)), 0)
+    leaders[0].wake()
+    await sale.availability(Availability.SOLD_OUT)
+    before = looks
+    await sale.until(lambda: looks >= before + 30)
+
+    acts = [change[b"act"].decode() for change in await sale.changes()]
+    told = set(map(str, Availability))
+    assert [act for act in acts if act in told] == ["MAY_RETURN", "SOLD_OUT"]
+
+
 async def test_who_left_is_passed_over(sale: Sale) -> None:
     await sale.define(opens_in_ms=-1)
     await sale.join(*range(5))
@@ -229,6 +257,75 @@ async def test_nobody_is_called_while_paused(sale: Sale) -> None:
     leader.wake()
 
     await sale.serving(3)
+
+
+async def test_every_replica_restarted_amid_the_opening_changes_no_place(sale: Sale) -> None:
+    sale.ledger.stock = 1000
+    await sale.define(opens_in_ms=150)
+    await sale.join(*range(40))
+    number = 0
+    # Nothing of a process outlives it: each begins with a tree, and a permutation, of its own.
+    while sale.called() != list(range(40)):
+        number += 1
+        assert number < 1000
+        sale.trees = trees_of(sale.store)
+        for replica in ("one", "two"):
+            sale.lead(f"{replica}-{number}", ttl_ms=20, batch=3)
+        await asyncio.sleep(0.003 * (number % 9))
+        await sale.stop()
+
+    root = merkle_root(SECRETS.salt, [buyer(index) for index in range(40)])
+    drawn = Permutation(draw_key(SECRETS.seed, root), 40)
+    assert [who for who, _, _ in sale.ledger.history] == [
+        to_text(buyer(drawn.index(place))) for place in range(40)
+    ]
+    acts = [change[b"act"].decode() for change in await sale.changes()]
+    assert (acts.count("FROZEN"), acts.count("DRAWN")) == (1, 1)
+    assert number > 1
+
+
+async def test_a_sale_that_is_moved_paused_closed_and_extended_loses_nobodys_place(sale: Sale) -> None:
+    everyone = [buyer(number) for number in range(20)]
+    sale.ledger.stock = 20
+
+    async def places() -> list[int]:
+        entries, _ = await sale.store.read(sale.id, everyone)
+        return [entry.index for entry in entries if entry is not None and not entry.left]
+
+    async def phase(expected: Phase) -> None:
+        leader.wake()
+        assert (await sale.store.standing(sale.id)).phase is expected
+        assert await places() == list(range(20))
+
+    await sale.define()
+    await sale.join(*range(20))
+    leader = sale.lead("one")
+    await sale.define(opens_in_ms=HOUR // 2)
+    await phase(Phase.LOBBY)
+    # Early, then as far as the stock goes.
+    await sale.define(opens_in_ms=-1)
+    await phase(Phase.OPEN)
+    await sale.serving(5)
+    await sale.define(opens_in_ms=-1, paused=True)
+    await phase(Phase.PAUSED)
+    sale.ledger.stock = 40
+    leader.wake()
+    await sale.availability(Availability.SELLING)
+    assert len(sale.called()) == 5
+    await sale.define(opens_in_ms=-1)
+    await phase(Phase.OPEN)
+    await sale.serving(10)
+    await sale.define(opens_in_ms=-2, closes_in_ms=-1)
+    await phase(Phase.CLOSED)
+    with pytest.raises(Refusal, match="WRONG_PHASE"):
+        await sale.join(99)
+    sale.ledger.stock = 1000
+    # Extended, even after it had closed: the line goes on where it stood.
+    await sale.define(opens_in_ms=-1, closes_in_ms=HOUR)
+    await phase(Phase.OPEN)
+    await sale.serving(20)
+
+    assert sale.called() == list(range(20))
 
 
 async def test_rate_and_concurrency_bound_the_calling(sale: Sale) -> None:
