@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+from catraca.queue.v1 import queue_pb2
+
 from services.queue import rules
 from services.queue.public import document
 from services.queue.states import Availability, Phase, Standing
@@ -79,3 +81,11 @@ def test_every_change_is_another_document() -> None:
         document("another", STANDING).etag
     }
     assert len(etags) == len(changed) + 2
+
+
+def test_it_carries_all_that_watching_the_sale_does() -> None:
+    said = set(json.loads(document("a-sale", STANDING).body))
+    watched = {field.name for field in queue_pb2.SaleStanding.DESCRIPTOR.fields}
+
+    # The moment is in a header, so that it does not make another document.
+    assert said - {"sale"} == watched - {"now"}

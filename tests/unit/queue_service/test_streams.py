@@ -1,13 +1,18 @@
 """What a watcher hears: changes at once, a heartbeat in silence, an end when the place or sale is over."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from catraca.queue.v1 import queue_pb2
+from catraca.sale.v1 import sale_pb2
 
+from services.kit.definitions import Definition
 from services.kit.errors import Refusal
+from services.kit.identity import Caller, set_caller
 from services.queue.config import Settings
 from services.queue.rpc import QueueServicer
 from services.queue.states import Availability, Entry, Phase, PlaceState, PlaceView, Standing, Turn
@@ -30,6 +35,23 @@ STANDING = Standing(
 BUYER = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 
+REQUIRED = {
+    name: cast(Any, "x")
+    for name in (
+        "redis_url",
+        "nats_url",
+        "oidc_issuer",
+        "jwks_url",
+        "buyer_hash_key_file",
+        "service_token_file",
+        "inventory_target",
+        "checkout_target",
+        "admission_key_file",
+    )
+}
+nothing = cast(Any, None)
+
+
 class FakeHub:
     """A hub whose standing the test sets."""
 
@@ -37,12 +59,15 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.standing = STANDING
+        self.stepped = asyncio.Event()
         self.draining = False
         self.watchers = Watchers(lambda entry, standing: entry.index, near=2)
 
     def step(self, now: Standing) -> None:
         before, self.standing = self.standing, now
         self.watchers.step(before, now)
+        stepped, self.stepped = self.stepped, asyncio.Event()
+        stepped.set()
 
     def check(self) -> None:
         if self.draining:
@@ -68,22 +93,7 @@ class Stream:
 
     def __init__(self, *, heartbeat_s: float, place: int = 5) -> None:
         self.hub, self.unary = FakeHub(), FakeUnary()
-        common = {
-            name: cast(Any, "x")
-            for name in (
-                "redis_url",
-                "nats_url",
-                "oidc_issuer",
-                "jwks_url",
-                "buyer_hash_key_file",
-                "service_token_file",
-                "inventory_target",
-                "checkout_target",
-                "admission_key_file",
-            )
-        }
-        settings = Settings(**common, heartbeat_s=heartbeat_s)
-        nothing = cast(Any, None)
+        settings = Settings(**REQUIRED, heartbeat_s=heartbeat_s)
         unary = cast(Any, self.unary)
         servicer = QueueServicer(settings, nothing, unary, nothing, nothing, nothing, None, nothing)
         self.watcher = Watcher(BUYER, Entry(place, 0))
@@ -193,3 +203,56 @@ async def test_a_far_place_is_not_told_of_every_step() -> None:
     stream.hub.step(replace(STANDING, serving=1))
 
     await stream.silent()
+
+
+class SaleStream:
+    """One WatchSale of a BFF, message by message."""
+
+    def __init__(self, *, heartbeat_s: float) -> None:
+        self.hub = FakeHub()
+        settings = Settings(**REQUIRED, heartbeat_s=heartbeat_s, watch_sale_ms=50)
+        sale = sale_pb2.Sale(sale="a-sale")
+
+        async def sale_of(_sale: str) -> Definition:
+            return Definition(sale, 1)
+
+        hubs = cast(Any, self)
+        servicer = QueueServicer(settings, nothing, nothing, hubs, nothing, sale_of, None, nothing)
+        set_caller(Caller("shop", "front", frozenset({"bff"}), None, nothing))
+        self._messages = servicer.WatchSale(queue_pb2.WatchSaleRequest(sale="a-sale"), None)
+
+    @contextlib.asynccontextmanager
+    async def watching(self, _sale: str) -> AsyncIterator[FakeHub]:
+        yield self.hub
+
+    async def next(self) -> queue_pb2.WatchSaleResponse:
+        async with asyncio.timeout(5):
+            return await anext(self._messages)
+
+
+async def test_steps_of_a_sale_are_told_together_and_the_last_one_always() -> None:
+    stream = SaleStream(heartbeat_s=15)
+    assert (await stream.next()).standing.serving == 0
+
+    for serving in range(1, 500):
+        stream.hub.step(replace(STANDING, serving=serving))
+    told = await stream.next()
+    assert (told.standing.serving, told.heartbeat) == (499, False)
+
+    # A step while nobody asks for the next message is told with it.
+    stream.hub.step(replace(STANDING, serving=499, availability=Availability.SOLD_OUT))
+    told = await stream.next()
+    assert told.standing.availability == queue_pb2.AVAILABILITY_SOLD_OUT
+    stream.hub.step(replace(STANDING, serving=499, phase=Phase.CLOSED))
+    assert (await stream.next()).standing.phase == sale_pb2.SALE_PHASE_CLOSED
+    with pytest.raises(StopAsyncIteration):
+        await stream.next()
+
+
+async def test_a_quiet_sale_says_that_it_is_quiet() -> None:
+    stream = SaleStream(heartbeat_s=0.2)
+    first = await stream.next()
+    again = await stream.next()
+
+    assert (first.heartbeat, again.heartbeat) == (False, True)
+    assert first.standing == again.standing
