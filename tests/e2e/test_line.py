@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catraca.checkout.v1 import checkout_pb2 as checkout
 from catraca.queue.v1 import queue_pb2 as queue
 from catraca.sale.v1 import sale_pb2 as sale
 
@@ -16,6 +17,7 @@ from local.client import Buyer, answered, bearer, item, streamed
 from local.draw_files import draw_file, receipt_file
 from services.kit.errors import Refusal
 from services.kit.signing import verifies
+from services.kit.tasks import stop
 from services.queue.draw import Permutation, draw_key
 from tests.drand import Relay
 
@@ -271,6 +273,38 @@ async def test_who_waits_is_told_within_a_second_that_all_is_promised(house: Any
     assert message.place.ahead == 0
     assert not message.place.HasField("estimate")
     assert await refused(second.enter()) == "NOT_CALLED_YET"
+
+
+async def test_who_waits_is_told_once_that_nothing_can_return(house: Any) -> None:
+    name = await house.sale(capacity=2, limit=2, price=0, turn_s=3600)
+    first, *waiting = (house.buyer(name) for _ in range(4))
+    admission = await house.admitted(first)
+    for buyer in waiting:
+        await buyer.join()
+    told: dict[int, list[int]] = {number: [] for number in range(len(waiting))}
+
+    async def watch(number: int, buyer: Buyer) -> None:
+        async for message in buyer.watch():
+            assert message.place.state == WAITING
+            if not message.heartbeat:
+                told[number].append(message.standing.availability)
+
+    watching = [asyncio.create_task(watch(number, buyer)) for number, buyer in enumerate(waiting)]
+    may_return, sold_out = queue.AVAILABILITY_MAY_RETURN, queue.AVAILABILITY_SOLD_OUT
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while any(may_return not in heard for heard in told.values()):
+                await asyncio.sleep(0.02)
+            order = await first.order("click-one", [item("floor", 2)], admission=admission.token)
+            await house.told(first, order.order_id, checkout.ORDER_STATE_CONFIRMED)
+            while any(sold_out not in heard for heard in told.values()):
+                await asyncio.sleep(0.02)
+            # Nor is it told again while the line is looked at some more times.
+            await asyncio.sleep(1.0)
+        assert [heard[heard.index(may_return) :] for heard in told.values()] == [[may_return, sold_out]] * 3
+        assert not any(task.done() for task in watching), "they keep their places"
+    finally:
+        await stop(*watching)
 
 
 async def test_the_sales_standing_is_for_everyone_and_ends_with_the_sale(house: Any) -> None:

@@ -175,6 +175,18 @@ async def test_a_called_place_given_up_elsewhere_is_told_as_that_not_as_a_turn_t
     await stream.ends()
 
 
+async def test_that_nothing_is_left_is_told_once_wherever_one_stands() -> None:
+    stream = Stream(heartbeat_s=15, place=9)
+    await stream.next()
+
+    stream.hub.step(replace(STANDING, availability=Availability.SOLD_OUT))
+    _, standing, beat = await stream.next()
+    assert (standing.availability, beat) == (Availability.SOLD_OUT, False)
+
+    stream.hub.step(replace(STANDING, availability=Availability.SOLD_OUT, now_ms=2000, sequence=7))
+    await stream.silent()
+
+
 async def test_the_end_of_the_sale_ends_the_stream() -> None:
     stream = Stream(heartbeat_s=15)
     await stream.next()
