@@ -127,11 +127,13 @@ NATS: Mapping[str, Subjects] = {
         publishes=(
             "catraca.queue.*.line",
             "catraca.turn.>",
+            "catraca.arrived.*",
             "$KV.sales.*",
             "$KV.epochs.queue.*",
             "$KV.draws.*",
             "$O.plans.>",
         ),
+        hears=("catraca.arrived.*",),
         reads=("QUEUE", "KV_sales", "KV_epochs", "KV_draws", "OBJ_plans"),
         follows=("KV_sales", "INVENTORY"),
     ),

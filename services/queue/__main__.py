@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from catraca.queue.v1 import queue_pb2_grpc
 from catraca.sale.v1 import sale_pb2_grpc
-from nats.js import JetStreamContext
+from nats.aio.client import Client
 from redis.asyncio import Redis
 
 from services.kit import logs, metrics, server, tls
@@ -41,6 +41,7 @@ from services.queue.seeds import Seeds
 from services.queue.store import LineStore
 from services.queue.trees import Trees
 from services.queue.unary import Unary
+from services.queue.workers.arrivals import Arrivals
 from services.queue.workers.leader import Leader, Pace
 from services.queue.workers.loader import EpochCache, Loader
 from services.queue.workers.standing import Hubs
@@ -60,6 +61,7 @@ class Parts:
 
     definitions: Definitions
     loader: Loader
+    arrivals: Arrivals
     hubs: Hubs
     servicer: QueueServicer
     public: PublicStanding
@@ -67,8 +69,9 @@ class Parts:
     reading: LineReading
 
 
-def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Channels) -> Parts:
+def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Parts:
     """Puts the parts together; nothing runs yet."""
+    js = nc.jetstream()
     receipt_key = settings.receipt_key_file
     admission_keys = LiveRing(settings.admission_key_file, "admission_key_file")
     buyer_keys = LiveRing(settings.buyer_hash_key_file, "buyer_hash_key_file")
@@ -80,7 +83,8 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     trees = Trees(store, seeds.salt, cache.last)
     receipts = Receipts(receipt_keys, seeds.salt)
     challenges = Challenges(admission_keys, settings.challenge_digits, settings.challenge_s)
-    line = Line(store, ledger, receipts, trees, admission_keys, definitions.active)
+    arrivals = Arrivals(nc)
+    line = Line(store, ledger, receipts, trees, admission_keys, definitions.active, arrivals.tell)
     unary = Unary(line, settings.joins_per_run)
     hubs = Hubs(store, line, ledger, stock, settings.watch_near, settings.standing_poll_ms / 1000)
     pace = Pace(settings.lease_ttl_ms, settings.call_poll_ms / 1000, settings.call_batch)
@@ -116,7 +120,8 @@ def wire(settings: Settings, redis: Redis, js: JetStreamContext, channels: Chann
     servicer = QueueServicer(settings, line, unary, hubs, store, definitions.found, receipt_keys, challenges)
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
-    return Parts(definitions, loader, hubs, servicer, public, SaleServicer(desk, codes), reading)
+    sales = SaleServicer(desk, codes)
+    return Parts(definitions, loader, arrivals, hubs, servicer, public, sales, reading)
 
 
 async def main(settings: Settings) -> None:
@@ -124,10 +129,9 @@ async def main(settings: Settings) -> None:
     redis = kit_redis.connect_to(settings)
     await kit_redis.require_noeviction(redis)
     nats = await connect_nats(settings, NAME, tls.to_nats(settings))
-    js = nats.jetstream()
-    await prepare(js, settings, NAME)
+    await prepare(nats.jetstream(), settings, NAME)
     channels = Channels(settings.service_token_file, tls.ChannelFiles(settings))
-    parts = wire(settings, redis, js, channels)
+    parts = wire(settings, redis, nats, channels)
     parts.definitions.on_change(parts.loader.on_change)
     await parts.definitions.start()
 
@@ -146,6 +150,7 @@ async def main(settings: Settings) -> None:
                 await stack.enter_async_context(
                     listening(page, settings.standing_listen, "standing_listen", context)
                 )
+            await stack.enter_async_context(parts.arrivals.listening(parts.loader.arrived))
             stack.enter_context(metrics.read_before_scrape(parts.reading))
             await server.serve(
                 NAME, settings, services, public=PUBLIC, on_told=parts.public.leave, on_drain=on_drain

@@ -33,7 +33,8 @@ class Settings(CommonSettings):
     )
     call_poll_ms: int = setting(
         100,
-        "Milliseconds between looks at an open line; changes of the stock wake the leader sooner.",
+        "Milliseconds between looks at a line while somebody may be called, as far as rate or draw allow; "
+        "else news of the stock and of joins wake the leader, and it looks once a second.",
         minimum=10,
         maximum=5000,
     )

@@ -1,6 +1,6 @@
 """What buyers do in the line: join, read, leave, enter. The store knows the places, the ledger the turns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -55,14 +55,19 @@ class Line:
         trees: Trees,
         admission_keys: Ring,
         definition_of: Callable[[str], Definition],
+        arrived: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`definition_of` raises Refusal for a sale that is unknown or archived."""
+        """`definition_of` raises Refusal for a sale that is unknown or archived.
+
+        `arrived` is told the sale when somebody joined a line in which nobody waited.
+        """
         self._store = store
         self._ledger = ledger
         self._receipts = receipts
         self._trees = trees
         self._admission_keys = admission_keys
         self._definition_of = definition_of
+        self._arrived = arrived
         self._drawn: dict[str, tuple[bytes, Permutation | None]] = {}
 
     async def join(self, sale: str, joiners: Sequence[Joiner]) -> Joins:
@@ -81,6 +86,8 @@ class Line:
                 retry_s = self._store.rejoin_pause_s if answer == "JOIN_LIMIT" else None
                 views[position] = Refusal(answer, retry_after_s=retry_s, sale=sale)
         views, standing = await self._renewed(sale, joiners, views, standing)
+        if rules.had_nobody(standing, len(joiners)):
+            await self._arrived(sale)
         joined = [
             (buyer, view.entry.index)
             for buyer, view in zip(buyers, views, strict=True)

@@ -93,6 +93,11 @@ def index_at(place: int, cohort: int, permutation: Permutation | None) -> int:
     return permutation.index(place)
 
 
+def had_nobody(standing: Standing, came: int) -> bool:
+    """Whether nobody waited in an open line before the last `came`, of whom somebody waits now."""
+    return standing.phase is Phase.OPEN and 0 < standing.joined - standing.serving <= came
+
+
 def is_called(place: int | None, standing: Standing) -> bool:
     """Whether the place was called: only then is there anything to ask the ledger."""
     return place is not None and place < standing.serving

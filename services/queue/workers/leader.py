@@ -28,6 +28,8 @@ from services.queue.workers.turns import TurnTeller
 
 # The ledger as last seen is believed for so long at most; news of the stock end it sooner.
 LEDGER_S = 1.0
+# While nobody can be called, news of the stock and of who joins wake the leader; it looks this often beside.
+REST_S = 1.0
 # While nothing can happen the line is looked at this often; a new definition wakes the loop sooner.
 IDLE_S = 30.0
 LOBBY_S = 1.0
@@ -47,7 +49,7 @@ class Pace:
 
     lease_ttl_ms: int
     poll_s: float
-    """Seconds between two looks at most, while the line is open."""
+    """Seconds between two looks while somebody waits who may be called."""
     batch: int
     """Callees of one CALL at most."""
 
@@ -85,6 +87,11 @@ class Leader:
         # The ledger as last seen, and when by the loop's clock; None when it may have changed.
         self._state: LedgerState | None = None
         self._state_at = 0.0
+        # There was news of the stock since.
+        self._changed = False
+        # Somebody waits for whom the stock matters at once.
+        self._waited_for = False
+        self._rest_s = pace.poll_s
         self._fence: int | None = None
         self._to_lapse: list[tuple[str, int]] = []
         self._lease_s = pace.lease_ttl_ms / 1000
@@ -93,8 +100,20 @@ class Leader:
         """Whether this replica had the lease when it last looked."""
 
     def wake(self) -> None:
-        """Says that the stock, the definition or the line may have changed."""
+        """Says that the definition or the line may have changed."""
+        self._changed = True
         self._woken.set()
+
+    def stock_changed(self) -> None:
+        """Says that the stock did. Where nobody waits the next look is soon enough."""
+        self._changed = True
+        if self._waited_for:
+            self._woken.set()
+
+    def arrived(self) -> None:
+        """Says that somebody joined a line in which nobody waited."""
+        if self.leads:
+            self._woken.set()
 
     async def run(self) -> None:
         """Leads or waits to lead, until cancelled."""
@@ -106,8 +125,6 @@ class Leader:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, pause_s - BREATH_S)):
                         await self._woken.wait()
-                if self._woken.is_set():
-                    self._state = None
                 self._woken.clear()
         finally:
             await stop(telling)
@@ -142,6 +159,7 @@ class Leader:
             # Whoever leads anew begins from what the stores say.
             self._fence, self._state = fence, None
         if fence is None:
+            self._waited_for = False
             return self._lease_s / 3
         if standing.phase is Phase.SCHEDULED:
             return min(IDLE_S, (standing.lobby_opens_ms - standing.now_ms) / 1000)
@@ -154,7 +172,21 @@ class Leader:
             return await self._draw(standing.cohort, standing.now_ms)
         more = await self._call(standing)
         await self._tell(standing, fence)
-        return 0.0 if more else min(self._pace.poll_s, self._lease_s / 3)
+        return 0.0 if more else min(self._rest(standing), self._lease_s / 3)
+
+    def _rest(self, standing: Standing) -> float:
+        """Seconds to the next look: ever more while there is nobody to call, or nothing to call them for."""
+        state = self._state
+        self._waited_for = state is None or state.watermark < standing.joined
+        if self._waited_for and self._changed:
+            # Heard of in this very look, when it was not known yet that somebody waits.
+            self._woken.set()
+        can_call = standing.phase is Phase.OPEN and self._waited_for
+        if can_call and (state is None or self._has_room(state)):
+            self._rest_s = self._pace.poll_s
+        else:
+            self._rest_s = min(2 * self._rest_s, REST_S)
+        return self._rest_s
 
     async def _draw(self, cohort: int, now_ms: int) -> float:
         """Draws; answers the seconds to wait where a beacon's round is not due yet. Raises Refusal."""
@@ -198,7 +230,8 @@ class Leader:
     async def _ledger_state(self) -> LedgerState:
         """The ledger: anew where it may have changed, which an idle look at the line need not ask for."""
         now_s = asyncio.get_running_loop().time()
-        if self._state is None or now_s - self._state_at >= LEDGER_S:
+        if self._state is None or self._changed or now_s - self._state_at >= LEDGER_S:
+            self._changed = False
             self._state, self._state_at = await self._ledger.state(self._sale), now_s
         return self._state
 

@@ -96,6 +96,12 @@ class Loader:
         leader = self._leaders.get(sale)
         return leader is not None and leader.leads
 
+    def arrived(self, sale: str) -> None:
+        """Somebody joined a line in which nobody waited, here or at another replica."""
+        leader = self._leaders.get(sale)
+        if leader is not None:
+            leader.arrived()
+
     def on_change(self, definition: Definition) -> None:
         """Takes a definition from the bucket; what follows from it goes on in the background."""
         sale = definition.sale.sale
@@ -177,7 +183,7 @@ class Loader:
         return loops
 
     async def _lead(self, sale: str, leader: Leader) -> None:
-        async with self._stock.listening(sale, lambda _changes: leader.wake()):
+        async with self._stock.listening(sale, lambda _changes: leader.stock_changed()):
             await leader.run()
 
     async def _loaded(self, sale: str, revision: int) -> bool:

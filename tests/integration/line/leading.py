@@ -10,6 +10,7 @@ from catraca.sale.v1 import sale_pb2
 
 from services.kit.definitions import Definition
 from services.kit.tasks import stop
+from services.queue import rules
 from services.queue.beacon import Drand
 from services.queue.draw import Permutation
 from services.queue.rules import Nearness
@@ -46,6 +47,7 @@ class Sale:
         self.ledger = ledger
         self.spec = sale_pb2.Sale(sale=sale)
         self.revision = 0
+        self.leaders: list[Leader] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.trees = trees_of(store)
         self.relays: list[Relay] = []
@@ -72,14 +74,17 @@ class Sale:
 
     async def join(self, *numbers: int, turn_news: bool = False) -> None:
         wanted = joiners([buyer(number) for number in numbers], turn_news=turn_news)
-        await self.store.join(self.id, wanted)
+        _, standing = await self.store.join(self.id, wanted)
+        if rules.had_nobody(standing, len(wanted)):
+            for leader in self.leaders:
+                leader.arrived()
 
     async def changes(self) -> list[dict[str, Any]]:
         """What the line's outbox has, oldest first."""
         entries = await self.store._redis.xrange(keys_of(self.id)[KEYS.index("out")])
         return [change for _, fields in entries for change in msgpack.unpackb(fields[b"e"], raw=True)]
 
-    def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200) -> Leader:
+    def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200, poll_s: float = 0.02) -> Leader:
         async def secrets(_sale: str) -> DrawSecrets:
             return SECRETS
 
@@ -93,8 +98,9 @@ class Sale:
             self.trees,
             Drand([relay.url for relay in self.relays]),
             TurnTeller(self.id, self.store, self.ledger, self.publisher, self.permutation, self.nearness),
-            Pace(ttl_ms, poll_s=0.02, batch=batch),
+            Pace(ttl_ms, poll_s, batch),
         )
+        self.leaders.append(leader)
         self.tasks.append(asyncio.create_task(leader.run()))
         return leader
 
@@ -120,6 +126,7 @@ class Sale:
     async def stop(self) -> None:
         await stop(*self.tasks)
         self.tasks.clear()
+        self.leaders.clear()
 
     def permutation(self, _sale: str, standing: Standing) -> Permutation | None:
         return Permutation(standing.key, standing.cohort) if standing.key and standing.cohort else None

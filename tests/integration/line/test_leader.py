@@ -379,6 +379,57 @@ async def test_an_empty_lobby_is_drawn_too(sale: Sale) -> None:
     assert sale.called() == [0]
 
 
+async def test_a_line_at_rest_is_woken_by_who_joins_and_by_the_stock_while_somebody_waits(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than the test waits: what happens does so because the leader heard of it.
+    monkeypatch.setattr(leader_module, "REST_S", 60.0)
+    monkeypatch.setattr(leader_module, "LEDGER_S", 60.0)
+    sale.ledger.stock = 4
+    await sale.define(opens_in_ms=-1)
+    leader = sale.lead("one", ttl_ms=180_000, poll_s=60.0)
+    await sale.availability(Availability.SELLING)
+    asked = sale.ledger.states
+    leader.stock_changed()
+    await sale.join(0)
+    await sale.serving(1)
+    assert sale.ledger.states == asked + 1, "what was heard while nobody waited is asked for once"
+
+    # Everything is promised, and the next one waits for the stock.
+    await sale.join(1)
+    await sale.until(lambda: sale.ledger.states == asked + 1 and leader._waited_for)
+    sale.ledger.end(to_text(buyer(0)), 0)
+    leader.stock_changed()
+    await sale.serving(2)
+
+    assert sale.called() == [0, 1]
+
+
+async def test_news_while_the_ledger_is_asked_is_not_taken_for_known(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader_module, "LEDGER_S", 60.0)
+    sale.ledger.stock = 4
+    await sale.define(opens_in_ms=-1)
+    await sale.join(0, 1)
+    leader = sale.lead("one")
+    await sale.availability(Availability.MAY_RETURN)
+    state = sale.ledger.state
+
+    async def changing(name: str) -> object:
+        seen = await state(name)
+        # The answer is on its way when the stock changes once more.
+        sale.ledger.state = state  # type: ignore[method-assign]
+        sale.ledger.end(to_text(buyer(0)), 0)
+        leader.stock_changed()
+        return seen
+
+    sale.ledger.state = changing  # type: ignore[assignment, method-assign]
+    leader.stock_changed()
+
+    await sale.serving(2)
+
+
 async def test_an_idle_line_asks_the_ledger_only_when_it_may_have_changed(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,7 +448,7 @@ async def test_an_idle_line_asks_the_ledger_only_when_it_may_have_changed(
     leader = sale.lead("one")
     await sale.serving(3)
     looked, asked = looks, sale.ledger.states
-    await sale.until(lambda: looks >= looked + 10)
+    await sale.until(lambda: looks >= looked + 3)
     assert sale.ledger.states == asked
 
     # A join is seen all the same, and what is heard of the stock.

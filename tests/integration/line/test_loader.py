@@ -42,6 +42,8 @@ class IdleLeader:
     def wake(self) -> None:
         self.woken += 1
 
+    stock_changed = arrived = wake
+
     async def run(self) -> None:
         self.running = True
         try:

@@ -94,6 +94,7 @@ OWN = {
     "queue": [
         "catraca.queue.s.line",
         "catraca.turn.s.b.7.come",
+        "catraca.arrived.s",
         "$KV.sales.s",
         "$KV.epochs.queue.s",
         "$O.plans.M.a",
@@ -122,6 +123,7 @@ SUBSCRIBE_ROWS = [
     *((user, subject) for user in NATS for subject in (">", "_INBOX.>", "$KV.>", "$JS.>", "$KV.draws.>")),
     *((user, f"_INBOX.{other}.>") for user in NATS for other in NATS if other != user),
     *((user, "catraca.>") for user in SERVICES),
+    *((user, "catraca.arrived.*") for user in SERVICES if user != "queue"),
 ]
 
 

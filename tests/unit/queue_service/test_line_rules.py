@@ -183,6 +183,24 @@ def test_who_is_near_is_next_or_soon(standing: Standing, unpromised: int, until:
     assert rules.Nearness(places=50, seconds=120).until(standing, unpromised) == until
 
 
+@pytest.mark.parametrize(
+    ("waiting", "came", "phase", "had"),
+    [
+        (1, 1, Phase.OPEN, True),
+        (2, 3, Phase.OPEN, True),
+        # Somebody waited before; who came had a place that was called long ago; nobody is called now.
+        (3, 2, Phase.OPEN, False),
+        (0, 1, Phase.OPEN, False),
+        (1, 1, Phase.PAUSED, False),
+        (1, 1, Phase.LOBBY, False),
+    ],
+)
+def test_whoever_joins_when_nobody_waits_is_known(waiting: int, came: int, phase: Phase, had: bool) -> None:
+    standing = replace(OPEN, joined=OPEN.serving + waiting, phase=phase)
+
+    assert rules.had_nobody(standing, came) is had
+
+
 def test_the_bucket_keeps_to_its_rate() -> None:
     bucket = rules.Bucket(10.0, at_ms=1)
     called = 0
