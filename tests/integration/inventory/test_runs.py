@@ -193,3 +193,23 @@ async def test_units_come_back_over_many_runs(book_of: OpenBook) -> None:
     assert set(given) == set(range(10))
     assert await book.unit_states("floor") == [0] * 10
     assert await book.redis.llen(key_of(book.sale, "returned:floor")) == 10
+
+
+async def test_the_end_of_a_hold_may_end_a_turn_that_is_due_as_well(book_of: OpenBook) -> None:
+    book = await book_of(hold_ms=100_000, turn_ms=50_000)
+    await book.call("ana", want=2)
+    await book.hold("ana", "hold-0001", ("floor", 2), place=0)
+    # Her next turn: all that it has for her is bought, and what she holds from the one before keeps it open.
+    await book.at(51_000)
+    await book.call("ana")
+    await book.claim("ana", "order", ("floor", 2), place=1)
+    await book.hold("ana", "hold-0002", order="order")
+    await book.of_order("commit", "ana", "hold-0002", "order")
+    assert (await book.look("ana", 1))["word"] == "PROMISED"
+    # Nobody came by until both were over.
+    await book.at(110_000)
+
+    assert (await book.look("ana", 1))["word"] == "FINISHED"
+    assert (await book.counts())["held"] == 0
+    assert (await book.ledger())["turns"] == 0
+    assert await book.redis.zcard(key_of(book.sale, "due")) == 0
