@@ -108,7 +108,6 @@ REDIS: Mapping[str, Keys] = {
                 "hscan",
                 "hset",
                 "lrange",
-                "lrem",
                 "ltrim",
                 "rpush",
             ),

@@ -213,3 +213,40 @@ async def test_the_end_of_a_hold_may_end_a_turn_that_is_due_as_well(book_of: Ope
     assert (await book.counts())["held"] == 0
     assert (await book.ledger())["turns"] == 0
     assert await book.redis.zcard(key_of(book.sale, "due")) == 0
+
+
+def reacquire(name: str, number: int, *units: int) -> dict[str, object]:
+    """An order that was paid late, for these units of the floor."""
+    wanted = [{"section": "floor", "unit": unit, "ticket_type": "full", "price": 1000} for unit in units]
+    of_order = {"buyer": buyer(name), "hold_id": f"hold-{number:04}", "order_id": buyer(f"{name} {number}")}
+    return {"op": "reacquire", **of_order, "units": wanted}
+
+
+async def test_a_run_that_fails_has_left_what_came_back_where_it_was(book_of: OpenBook) -> None:
+    book = await book_of(line=False)
+    await book.run(hold("ana", 1, 2), {"op": "release", "buyer": buyer("ana"), "hold_id": "hold-0001"})
+    await book.redis.bitfield(key_of(book.sale, "units:floor")).set("u2", "#2", 2).execute()
+    before = await contents(book)
+
+    with pytest.raises(ResponseError, match="contradicts itself"):
+        await book.run(reacquire("zoe", 1, 1), hold("bia", 1, 1))
+
+    assert await contents(book) == before
+
+
+async def test_what_was_reacquired_by_its_number_is_handed_out_once(book_of: OpenBook) -> None:
+    """Before it was chosen among those that came back, in the same run as it came back, and when it returned."""
+    book = await book_of(line=False, limit=100, sections=[section("floor", 10)])
+    given_back = {"op": "release", "buyer": buyer("ana"), "hold_id": "hold-0001"}
+    returned = {**reacquire("zoe", 1), "op": "return", "units": []}
+    await book.run(hold("ana", 1, 10), given_back, reacquire("zoe", 1, 3, 4, 9))
+    await book.run(returned, reacquire("zoe", 2, 4, 0), {**reacquire("zoe", 2), "op": "return", "units": []})
+    await book.run(hold("bia", 1, 4), reacquire("zoe", 3, 9))
+    bia = (await book.do("show", buyer=buyer("bia"), hold_id="hold-0001"))["hold"]["units"]
+
+    (result,) = await book.run(hold("caio", 1, 5))
+
+    held = [unit["unit"] for unit in (*bia, *result["hold"]["units"])]
+    assert sorted(held) == [unit for unit in range(10) if unit != 9]
+    assert (await book.do(**hold("davi", 1)))["word"] == "SOLD_OUT"  # type: ignore[arg-type]
+    assert await book.unit_states("floor") == [1] * 9 + [2]

@@ -1,7 +1,8 @@
 -- Purpose: The units of every section: which are free, held, sold or kept for a claim, and how many may
 --   still be taken. A section's units are numbered from 0, and its map `units` has two bits for each. In a
---   standing section those never used are above `fresh`, and those that came back are in its list `returned`; in a
---   seated one lib/seats.lua chooses, and a seat that a claim keeps is HELD in the map.
+--   standing section those never used are above `fresh`, and those that came back are in its list `returned`, beside
+--   some that were taken by their number since; in a seated one lib/seats.lua chooses, and a seat that a claim keeps
+--   is HELD in the map.
 -- KEYS: sections
 -- ARGV: none
 -- Returns: none
@@ -191,25 +192,31 @@ function units.unclaim(line)
   note(line.section)
 end
 
--- Units never used first: taking those needs no list.
+-- Units never used first: taking those needs no list. Of those that came back some were taken by their number since
+-- then, and may have come back once more: who is not free is passed over, and nobody comes twice.
 local function choose(id, quantity)
-  local section, chosen = sections[id], {}
+  local section, chosen, is_chosen = sections[id], {}, {}
+  local function add(unit)
+    if maps.state(id, unit) == FREE and not is_chosen[unit] then
+      chosen[#chosen + 1], is_chosen[unit] = unit, true
+    end
+  end
   for unit = section.fresh, math.min(section.fresh + quantity, section.capacity) - 1 do
     chosen[#chosen + 1] = unit
   end
   section.fresh = section.fresh + #chosen
   while #chosen < quantity and #came_back[id] > 0 do
-    chosen[#chosen + 1] = table.remove(came_back[id])
+    add(table.remove(came_back[id]))
   end
-  if #chosen < quantity then
+  while #chosen < quantity do
     local from = taken_back[id]
     local more = redis.call('LRANGE', keys.returned[id], from, from + quantity - #chosen - 1)
+    assert(#more > 0, 'the ledger contradicts itself: ' .. id .. ' has fewer units than it counts')
     for _, unit in ipairs(more) do
-      chosen[#chosen + 1] = tonumber(unit)
+      add(tonumber(unit))
     end
     taken_back[id] = from + #more
   end
-  assert(#chosen == quantity, 'the ledger contradicts itself: ' .. id .. ' has fewer units than it counts')
   return chosen
 end
 
@@ -326,25 +333,15 @@ function units.put_free(id, fresh, returned)
   note(id)
 end
 
--- Takes a unit that is free out of those that are handed out next, wherever it is among them; seats are found by
--- the map alone.
+-- Sees to it that a unit that is free is not handed out as one never used; seats are found by the map alone. Where it
+-- came back it stays among those: looking for it there would take the longer the more they are.
 local function pick(id, unit)
-  if is_seated(id) then return end
   local section = sections[id]
-  if unit >= section.fresh then
-    for passed = section.fresh, unit - 1 do
-      table.insert(came_back[id], passed)
-    end
-    section.fresh = unit + 1
-    return
+  if is_seated(id) or unit < section.fresh then return end
+  for passed = section.fresh, unit - 1 do
+    table.insert(came_back[id], passed)
   end
-  for place, back in ipairs(came_back[id]) do
-    if back == unit then
-      table.remove(came_back[id], place)
-      return
-    end
-  end
-  redis.call('LREM', keys.returned[id], 1, unit)
+  section.fresh = unit + 1
 end
 
 -- Whether a section is large enough to have all of these units.
