@@ -74,7 +74,7 @@ async def main(settings: Settings) -> None:
 
         reading = OrdersReading(
             store.overview,
-            lambda: (each.sale.sale for each in definitions.all() if not each.archived),
+            definitions.standing,
             saga.paused,
         )
         stack.enter_context(metrics.read_before_scrape(reading))
