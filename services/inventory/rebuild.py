@@ -278,10 +278,10 @@ class Rebuild:
         """What may be sold of each section: with a quota on every type, no more than the quotas leave."""
         free = self._free()
         for section in self._sale.spec.sections:
+            free[section.id] -= self._under_way(section.id)
             if all(kind.quota for kind in section.ticket_types):
                 left = (kind.quota - self.replay.used[section.id, kind.id] for kind in section.ticket_types)
                 free[section.id] = min(free[section.id], sum(max(0, each) for each in left))
-            free[section.id] -= self._under_way(section.id)
         return free
 
     def _unpromised(self) -> int:

@@ -235,7 +235,7 @@ async def test_a_run_that_fails_has_left_what_came_back_where_it_was(book_of: Op
 
 
 async def test_what_was_reacquired_by_its_number_is_handed_out_once(book_of: OpenBook) -> None:
-    """Before it was chosen among those that came back, in the same run as it came back, and when it returned."""
+    """Taken from those that came back, in the run in which it came back, and back once more."""
     book = await book_of(line=False, limit=100, sections=[section("floor", 10)])
     given_back = {"op": "release", "buyer": buyer("ana"), "hold_id": "hold-0001"}
     returned = {**reacquire("zoe", 1), "op": "return", "units": []}

@@ -42,25 +42,30 @@ local function free_for_all(id)
   return free_in(id) - section.accessible - section.companion
 end
 
--- What may still be sold of a section to anyone: with a quota on every type, no more than the quotas allow.
-local function left_of(id)
+-- No more than the quotas allow of so many free units, where every type has one.
+local function within_quotas(id, free)
   local types, used, by_quota = view.def.by_section[id].types, sections[id].used, 0
   for place = 1, #types do
     local ticket_type = types[place]
     if ticket_type.quota == 0 then
-      return free_for_all(id)
+      return free
     end
     by_quota = by_quota + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
   end
-  return math.min(free_for_all(id), by_quota)
+  return math.min(free, by_quota)
 end
 
--- What may be promised of a section. Who holds an accessible or companion seat spent a promise of any unit, and
--- gets it back with the seat: as long as that may be, a unit is kept for it.
-local function promisable_of(id)
+-- What may still be sold of a section to anyone.
+local function left_of(id) return within_quotas(id, free_for_all(id)) end
+
+-- What is free for whoever is promised any unit. Who holds an accessible or companion seat spent such a promise, and
+-- gets it back with the seat: as long as that may be, a unit is kept for it. Of the quotas the seat keeps one itself.
+local function free_to_promise(id)
   local is_kept = view.def.line and sections[id].way and not seats.are_released()
-  return left_of(id) - (is_kept and sections[id].way or 0)
+  return free_for_all(id) - (is_kept and sections[id].way or 0)
 end
+
+local function promisable_of(id) return within_quotas(id, free_to_promise(id)) end
 
 -- Follows every change of a section's counts, so that the totals are always at hand.
 local function note(id)
@@ -276,7 +281,7 @@ end
 -- How many units of a section are free, how many of those are beyond what the quotas let anyone buy, and which of
 -- some seats are kept from most buyers.
 function units.free(id) return free_in(id) end
-function units.beyond_quotas(id) return free_for_all(id) - left_of(id) end
+function units.beyond_quotas(id) return free_to_promise(id) - promisable_of(id) end
 function units.reserved(id, wanted)
   local count = 0
   for _, unit in ipairs(seats.are_released() and {} or wanted or {}) do
