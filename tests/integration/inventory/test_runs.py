@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from services.inventory.store import key_of
 from services.kit.lua import NotLoaded, WholeBatch
-from tests.integration.inventory.book import Book, buyer, items, section
+from tests.integration.inventory.book import Book, buyer, items, seated, section
 
 OpenBook = Callable[..., Awaitable[Book]]
 
@@ -111,6 +111,16 @@ async def test_a_refusal_changes_nothing(book: Book) -> None:
         "HOLD_NOT_FOUND",
         "NOT_WATERMARK",
     ]
+    assert await contents(book) == before
+
+
+async def test_seats_that_are_looked_at_and_not_taken_are_not_written(book_of: OpenBook) -> None:
+    book = await book_of(line=False, sections=[seated("hall", "oooo", "oooo", accessible=("A1",))])
+    before = await contents(book)
+
+    reserved = await book.sit("ana", "hold-0001", "hall", "A1 A2")
+
+    assert reserved["word"] == "SEAT_RESERVED"
     assert await contents(book) == before
 
 
