@@ -54,6 +54,21 @@ async def test_nothing_is_judged_before_all_that_is_due_has_ended(book_of: OpenB
     assert (await book.counts())["held"] == 4
 
 
+async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of: OpenBook) -> None:
+    book = await book_of(line=False, limit=10, sections=[section("floor", 100)])
+    await book.run(*(hold(f"buyer {number}", 1, 9) for number in range(6)))
+    await book.at(120_000)
+
+    # An end of nine units costs one for its change and one for each unit: two fill a run.
+    first = await book.some([{"op": "expire"}], budget=20)
+    left = await book.redis.zcard(key_of(book.sale, "due"))
+    (last,) = await book.run({"op": "expire"}, budget=20)
+
+    assert (first, left, last["word"]) == ([], 4, "EXPIRED")
+    assert await book.acts() == ["HELD"] * 6 + ["EXPIRED"] * 6
+    assert (await book.counts())["free"] == 100
+
+
 async def test_what_ended_at_different_times_ends_in_that_order(book_of: OpenBook) -> None:
     book = await book_of(hold_ms=1000, turn_ms=2000, sections=[section("floor", 4)])
     await book.call("ana")
