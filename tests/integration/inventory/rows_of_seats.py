@@ -84,6 +84,15 @@ async def a_wheelchair_and_who_comes_along(book: Book) -> Result:
     return result
 
 
+@row("hold", "HELD", line=False, sections=HALL)
+async def the_best_seats_but_those_that_are_named_beside_them(book: Book) -> Result:
+    wanted = [book.seat_item("hall", 2), book.seat_item("hall", "A4")]
+    result = await book.do("hold", buyer=buyer("ana"), hold_id="hold-0001", items=wanted)
+    # Nobody is left alone: not on A1 either.
+    assert book.seats(result) == ["A5", "A6", "A4"]
+    return result
+
+
 @row("hold", "HELD", **SPECIAL)
 async def a_wheelchairs_seat_by_name(book: Book) -> Result:
     return await book.sit("ana", "hold-0001", "hall", "A1", use="ACCESSIBLE")
