@@ -57,14 +57,15 @@ async def main(settings: Settings) -> None:
         stack.push_async_callback(nc.close)
         js = nc.jetstream()
         await prepare(js, settings, NAME)
+        ledger = GrpcLedger(channels.channel(settings.inventory_target), settings.ledger_timeout_s)
         definitions = Definitions(js)
+        definitions.on_change(ledger.follow)
         await definitions.start()
         stack.push_async_callback(definitions.close)
         pool = await _pool(settings)
         stack.callback(pool.terminate)
 
         store = Store(pool)
-        ledger = GrpcLedger(channels.channel(settings.inventory_target), settings.ledger_timeout_s)
         pauses = Pauses(settings.buyers_paused)
         intake = Intake(js, ledger, definitions, admission_keys, pauses, settings.orders_placing)
         steps = Steps(round(settings.resume_s * 1000))
@@ -72,11 +73,7 @@ async def main(settings: Settings) -> None:
         worker = IntakeWorker(store, ledger, saga, definitions, steps, settings)
         relay = Relay(store, js, settings)
 
-        reading = OrdersReading(
-            store.overview,
-            lambda: (each.sale.sale for each in definitions.all() if not each.archived),
-            saga.paused,
-        )
+        reading = OrdersReading(store.overview, definitions.standing, saga.paused)
         stack.enter_context(metrics.read_before_scrape(reading))
         webhooks = Webhooks(store, saga, providers, steps).application()
         context = tls.for_clients(settings)

@@ -8,6 +8,7 @@ from catraca.inventory.v1 import inventory_pb2 as ledger
 from catraca.inventory.v1.inventory_pb2_grpc import LedgerServiceStub
 
 from services.kit.batcher import Batcher, PerKey
+from services.kit.definitions import Definition
 
 COMMANDS_PER_APPLY = 1000
 PENDING_PER_SALE = 50_000
@@ -36,6 +37,11 @@ class GrpcLedger:
     async def apply(self, sale: str, commands: Sequence[ledger.Command]) -> list[ledger.Result]:
         """Run commands in their order; calls that come together share a batch."""
         return await self._batches[sale].submit_many(list(commands))
+
+    def follow(self, definition: Definition) -> None:
+        """Give it to Definitions.on_change: it lets go of what is kept for an archived sale."""
+        if definition.archived:
+            self._batches.drop(definition.sale.sale)
 
     def _batcher(self, sale: str) -> Batcher[ledger.Command, ledger.Result]:
         async def run(commands: list[ledger.Command]) -> list[ledger.Result]:

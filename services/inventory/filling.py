@@ -22,7 +22,14 @@ T = TypeVar("T")
 
 
 def parts_of(replay: Replay, orders: Mapping[str, OrderUnits], house: House, stamp: int) -> Iterator[Command]:
-    """The commands that fill the store, the last one with `last`; `stamp` is the last message's."""
+    """The commands that fill the store, numbered from 1, the last one with `last`; `stamp` is the last
+    message's.
+    """
+    for number, part in enumerate(_parts(replay, orders, house, stamp), 1):
+        yield {**part, "number": number}
+
+
+def _parts(replay: Replay, orders: Mapping[str, OrderUnits], house: House, stamp: int) -> Iterator[Command]:
     yield from (_part(sections=[each]) for each in _sections(replay, house))
     # One may have as many units as a part can take.
     for block in replay.blocks.values():

@@ -7,7 +7,7 @@ rebuilds. Pure: no I/O, no clock.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from catraca.checkout.v1 import checkout_pb2 as api
@@ -17,7 +17,7 @@ from catraca.inventory.v1.inventory_pb2 import HeldUnit, HoldItem
 from catraca.sale.v1 import sale_pb2
 
 from services.inventory.house import House
-from services.inventory.replay import Claim, Hold, HoldId, Replay, id_of
+from services.inventory.replay import Claim, Hold, HoldId, Replay, UnitId, id_of
 from services.inventory.rules import has_line, release_ms_of
 
 TICKETED = frozenset({api.ORDER_STATE_CAPTURING, api.ORDER_STATE_CONFIRMED})
@@ -255,20 +255,26 @@ class Rebuild:
 
     def _reserved(self, section: str) -> int:
         """Free seats of a section that are kept for wheelchair users and companions as yet."""
-        layout = self._house.layouts.get(section)
-        if layout is None or self._is_released():
-            return 0
-        ordinary, *others = layout.uses
-        gone = (*self.replay.taken, *self.replay.blocked, *self.replay.kept)
-        return sum(others) - sum(of == section and unit >= ordinary for of, unit in gone)
+        replay = self.replay
+        return sum(
+            unit not in replay.taken and unit not in replay.blocked and unit not in replay.kept
+            for unit in self._for_few(section)
+        )
 
     def _under_way(self, section: str) -> int:
         """Such seats that are HELD: who has one spent a promise of any unit, and may get that back."""
-        layout = self._house.layouts.get(section)
-        if layout is None or self._is_released() or not has_line(self._sale):
+        if not has_line(self._sale):
             return 0
-        held = (unit for unit, key in self.replay.taken.items() if self.replay.holds[key].state == "HELD")
-        return sum(of == section and unit >= layout.uses[0] for of, unit in (*held, *self.replay.kept))
+        replay = self.replay
+        holders = (replay.taken.get(unit) for unit in self._for_few(section))
+        held = sum(key is not None and replay.holds[key].state == "HELD" for key in holders)
+        return held + sum(unit in replay.kept for unit in self._for_few(section))
+
+    def _for_few(self, section: str) -> Iterator[UnitId]:
+        """The seats of a section that are for wheelchair users and companions as yet: far fewer than all."""
+        layout = self._house.layouts.get(section)
+        if layout is not None and not self._is_released():
+            yield from ((section, unit) for unit in range(layout.uses[0], sum(layout.uses)))
 
     def _is_released(self) -> bool:
         release_ms = release_ms_of(self._sale.spec)
@@ -278,10 +284,10 @@ class Rebuild:
         """What may be sold of each section: with a quota on every type, no more than the quotas leave."""
         free = self._free()
         for section in self._sale.spec.sections:
+            free[section.id] -= self._under_way(section.id)
             if all(kind.quota for kind in section.ticket_types):
                 left = (kind.quota - self.replay.used[section.id, kind.id] for kind in section.ticket_types)
                 free[section.id] = min(free[section.id], sum(max(0, each) for each in left))
-            free[section.id] -= self._under_way(section.id)
         return free
 
     def _unpromised(self) -> int:

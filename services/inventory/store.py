@@ -414,6 +414,7 @@ class Store:
         self._forget_epoch(sale)
         self._houses.pop(sale, None)
         self.recovered(sale)
+        kit_metrics.STORE_BROKEN.remove(SERVICE, sale)
         self._batchers.drop(sale)
         self._loading.drop(sale)
 

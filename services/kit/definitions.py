@@ -37,6 +37,19 @@ class Definition:
         return self.sale.phase == SALE_PHASE_ARCHIVED
 
 
+@dataclass(frozen=True, slots=True)
+class _Archived:
+    """An archived sale as the bucket has it: asked for seldom and kept for ever, so not as a message."""
+
+    data: bytes
+    revision: int
+
+    def opened(self) -> Definition:
+        sale = Sale.FromString(self.data)
+        sale.revision = self.revision
+        return Definition(sale, self.revision)
+
+
 OnChange = Callable[[Definition], Awaitable[None] | None]
 
 
@@ -45,7 +58,8 @@ class Definitions:
 
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
-        self._known: dict[str, Definition] = {}
+        self._standing: dict[str, Definition] = {}
+        self._archived: dict[str, _Archived] = {}
         self._callbacks: list[OnChange] = []
         self._changed = asyncio.Condition()
         self._untold: asyncio.Queue[Definition] = asyncio.Queue()
@@ -72,7 +86,7 @@ class Definitions:
 
     def get(self, sale: str) -> Definition:
         """The definition as it is known here, of an archived sale too. Raises Refusal SALE_NOT_FOUND."""
-        definition = self._known.get(sale)
+        definition = self._known(sale)
         if definition is None:
             raise Refusal("SALE_NOT_FOUND", sale=sale)
         return definition
@@ -86,16 +100,20 @@ class Definitions:
 
     async def find(self, sale: str) -> Definition:
         """As `get`; what is not known here may have been defined a moment ago, so the bucket is asked."""
-        return self._known.get(sale) or await self.latest(sale)
+        return self._known(sale) or await self.latest(sale)
 
     async def found(self, sale: str) -> Definition:
         """`active`, also where a sale was defined a moment ago and the news of it is still on its way."""
         await self.find(sale)
         return self.active(sale)
 
-    def all(self) -> list[Definition]:
-        """Every known sale, archived ones too, by id."""
-        return [self._known[sale] for sale in sorted(self._known)]
+    def standing(self) -> list[str]:
+        """The ids of the known sales that are not archived, in order."""
+        return sorted(self._standing)
+
+    def archived(self) -> list[str]:
+        """Those of the archived ones, in order."""
+        return sorted(self._archived)
 
     async def latest(self, sale: str) -> Definition:
         """The definition as the bucket has it now, asked from its leader. Raises Refusal SALE_NOT_FOUND."""
@@ -109,15 +127,12 @@ class Definitions:
 
     async def at_least(self, sale: str, revision: int) -> Definition:
         """The definition once it has at least this revision; the caller bounds the time."""
-        known = self._known.get(sale)
-        if known is None or known.revision < revision:
+        if self._revision(sale) < revision:
             with contextlib.suppress(Refusal):
                 await self.latest(sale)
         async with self._changed:
-            await self._changed.wait_for(
-                lambda: sale in self._known and self._known[sale].revision >= revision
-            )
-        return self._known[sale]
+            await self._changed.wait_for(lambda: self._revision(sale) >= revision)
+        return self.get(sale)
 
     def on_change(self, callback: OnChange) -> None:
         """Call with every definition from now on; before `start`, with those that stand too."""
@@ -135,13 +150,30 @@ class Definitions:
             definition = _definition(message)
             if definition is None:
                 continue
-            known = self._known.get(definition.sale.sale)
-            if known is not None and known.revision >= definition.revision:
+            if self._revision(definition.sale.sale) >= definition.revision:
                 continue
-            self._known[definition.sale.sale] = definition
+            self._remember(definition, message.data)
             self._untold.put_nowait(definition)
         async with self._changed:
             self._changed.notify_all()
+
+    def _remember(self, definition: Definition, data: bytes) -> None:
+        sale = definition.sale.sale
+        if definition.archived:
+            self._standing.pop(sale, None)
+            self._archived[sale] = _Archived(data, definition.revision)
+        else:
+            self._archived.pop(sale, None)
+            self._standing[sale] = definition
+
+    def _known(self, sale: str) -> Definition | None:
+        archived = self._archived.get(sale)
+        return archived.opened() if archived is not None else self._standing.get(sale)
+
+    def _revision(self, sale: str) -> int:
+        """The latest revision that is known here, 0 where there is none."""
+        known = self._archived.get(sale) or self._standing.get(sale)
+        return known.revision if known is not None else 0
 
     async def _tell(self) -> None:
         """Call back in order, apart from whoever happened to read a definition first."""

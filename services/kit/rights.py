@@ -110,7 +110,6 @@ REDIS: Mapping[str, Keys] = {
                 "hscan",
                 "hset",
                 "lrange",
-                "lrem",
                 "ltrim",
                 "rpush",
             ),

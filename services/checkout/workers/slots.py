@@ -26,5 +26,4 @@ async def run(store: Store, definitions: Definitions) -> None:
 
 async def sweep(store: Store, definitions: Definitions) -> None:
     """Remove what is left behind now."""
-    archived = [each.sale.sale for each in definitions.all() if each.archived]
-    await store.drop_left_slots(archived, PAST_US)
+    await store.drop_left_slots(definitions.archived(), PAST_US)

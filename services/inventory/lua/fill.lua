@@ -1,7 +1,8 @@
 -- Purpose: Fills in a part of what is known of a sale whose store was lost: sections' free units, blocks,
---   promises, holds and claims, each at most once. The part that brings `last` is the last one: the sale is sold again.
+--   promises, holds and claims. Parts come in the order of their numbers, from 1; one that comes again is in already.
+--   The part that brings `last` is the last one: the sale is sold again.
 -- KEYS: none
--- ARGV: sections, blocks, promises, holds, claims, last
+-- ARGV: number, sections, blocks, promises, holds, claims, last
 -- Returns: FILLED
 local function block_in(block)
   block.asked = rights.asked(block.items)
@@ -56,6 +57,10 @@ local function claim_in(claim)
 end
 
 transitions.fill = function(cmd)
+  if cmd.number <= (view.meta.filled or 0) then
+    return { word = 'FILLED' }
+  end
+  assert(view.meta.filling == 1, 'the ledger contradicts itself: it is full, but not of all its parts')
   -- After this point nothing can fail.
   for _, section in ipairs(cmd.sections) do
     units.put_free(section.id, section.fresh, section.returned)
@@ -70,6 +75,7 @@ transitions.fill = function(cmd)
     view.now = math.max(view.now, cmd.last.at_ms)
     view.meta.filling = 0
   end
+  view.meta.filled = cmd.number
   view.has_changed = true
   return { word = 'FILLED' }
 end

@@ -1,12 +1,19 @@
 -- Purpose: FREE → SOLD for an order whose payment came when its hold was gone. Exempt from turn and window, never from
 --   the limit or from what is promised to others. Takes the same units where they are free; else others of their kind,
 --   but of a seated section the very seats that were paid for, or nothing.
---   A repair is for an order that has tickets for these very units: nobody's limit can change that any more.
+--   A repair is for an order that has tickets for these very units: nobody's limit can change that any more, nor that
+--   they were returned.
 -- KEYS: none
 -- ARGV: hold_id, buyer, order_id, units, repair
 -- Returns: REACQUIRED, SECTION_NOT_FOUND, TICKET_TYPE_NOT_FOUND, SECTION_SOLD_OUT, SOLD_OUT, SEAT_TAKEN, LIMIT_REACHED,
 --   HOLD_BOUND
 local GONE = { EXPIRED = true, RELEASED = true, LOST = true }
+
+-- Whether an order's hold has ended, so that its units are to be had anew. What was returned for money that went back
+-- is so for good; where the order has tickets all the same, it was returned by mistake.
+local function is_gone(hold, cmd)
+  return hold.order_id and (GONE[hold.state] or cmd.repair and hold.state == 'RETURNED')
+end
 
 -- For whom a seat is that not anyone may have as yet; nil of all others.
 local function use_of(unit)
@@ -70,7 +77,7 @@ transitions.reacquire = function(cmd)
   if hold and hold.state == 'SOLD' and hold.order_id then
     return { word = 'REACQUIRED', hold = holds.shown(hold) }
   end
-  if hold and not (GONE[hold.state] and hold.order_id) then
+  if hold and not is_gone(hold, cmd) then
     return holds.bound(hold)
   end
   local lines = lines_of(cmd.units)

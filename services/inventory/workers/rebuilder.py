@@ -73,6 +73,8 @@ class Rebuilder:
         self._takeover_s = takeover_s
         self._on_recovered = on_recovered
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # The entry of the epoch that this replica began of a sale: its own failures it does not wait out.
+        self._begun: dict[str, int] = {}
 
     def recover(self, sale: str) -> None:
         """See to it that the sale's store is filled again, by this replica or another."""
@@ -91,6 +93,7 @@ class Rebuilder:
                 pause_s = min(2 * pause_s, LONGEST_RETRY_S)
         finally:
             del self._tasks[sale]
+            self._begun.pop(sale, None)
 
     async def _is_recovered(self, sale: str) -> bool:
         """One try, and whether there is no need of another."""
@@ -123,7 +126,7 @@ class Rebuilder:
                 published = await last_published(self._js, sale)
                 if await self._store.holds(definition, epoch, published):
                     return
-            elif epoch is not None and epoch.number > 1:
+            elif epoch is not None and epoch.number > 1 and epoch.revision != self._begun.get(sale):
                 # Another replica is at it, or was.
                 if waited[0] != epoch.revision:
                     waited = (epoch.revision, time.monotonic())
@@ -131,8 +134,10 @@ class Rebuilder:
                     await asyncio.sleep(RETRY_S)
                     continue
             mine = await self._epochs.create(SERVICE, sale, epoch)
-            if mine is not None and await self._is_rebuilt(definition, mine):
-                return
+            if mine is not None:
+                self._begun[sale] = mine.revision
+                if await self._is_rebuilt(definition, mine):
+                    return
 
     async def _is_rebuilt(self, definition: Definition, epoch: Epoch) -> bool:
         """Whether this replica filled the store; not where another began anew meanwhile."""

@@ -36,8 +36,11 @@ class Known(Protocol):
     def get(self, sale: str) -> Definition:
         """The definition as it is known here. Raises Refusal SALE_NOT_FOUND."""
 
-    def all(self) -> list[Definition]:
-        """Every known sale by id."""
+    def standing(self) -> list[str]:
+        """The ids of the known sales that are not archived, in order."""
+
+    def archived(self) -> list[str]:
+        """Those of the archived ones, in order."""
 
 
 class Plans(Protocol):
@@ -205,10 +208,9 @@ class Desk:
     async def list(self, after: str, size: int, *, archived: bool) -> tuple[list[Sale], str]:
         """Up to `size` sales behind the id `after`, and the id to go on behind; empty at the end."""
         now_ms = await self._now_ms()
-        found = [
-            each for each in self._known.all() if each.sale.sale > after and (archived or not each.archived)
-        ]
-        page = [rules.without_sections(_copy(each)) for each in found[:size]]
+        known = sorted([*self._known.standing(), *(self._known.archived() if archived else ())])
+        found = [sale for sale in known if sale > after]
+        page = [rules.without_sections(_copy(self._known.get(sale))) for sale in found[:size]]
         for sale in page:
             sale.phase = rules.phase(sale, now_ms)
         return page, page[-1].sale if len(found) > size else ""

@@ -48,13 +48,18 @@ async def keep_publishing(relay: OutboxRelay, sale: str) -> None:
     """Runs the relay until cancelled, also past an outbox that does not go on where JetStream ends."""
     told = False
     broken = metrics.STORE_BROKEN.labels("queue", sale)
-    while True:
-        broken.set(0)
-        try:
-            await relay.run()
-        except OutboxBroken as problem:
-            broken.set(1)
-            if not told:
-                log.error("line_lost_its_tail", sale=sale, published=problem.published, found=problem.found)
-                told = True
-            await asyncio.sleep(BROKEN_RETRY_S)
+    try:
+        while True:
+            broken.set(0)
+            try:
+                await relay.run()
+            except OutboxBroken as problem:
+                broken.set(1)
+                if not told:
+                    log.error(
+                        "line_lost_its_tail", sale=sale, published=problem.published, found=problem.found
+                    )
+                    told = True
+                await asyncio.sleep(BROKEN_RETRY_S)
+    finally:
+        metrics.STORE_BROKEN.remove("queue", sale)

@@ -149,15 +149,17 @@ class Book:
         """Empties the store, fills it under the next epoch with just this, and answers the last result."""
         nothing = {name: [] for name in ("sections", "blocks", "promises", "holds", "claims")}
         last = {"sequence": 100, "watermark": watermark, "at_ms": self.start, "stamp": 1}
-        return await self.refill_with([{"op": "fill", **nothing, **filled, "last": last}])
+        return await self.refill_with([{"op": "fill", "number": 1, **nothing, **filled, "last": last}])
 
-    async def refill_with(self, parts: Iterable[dict[str, Any]]) -> Result:
-        """The same with these parts, a run each."""
+    async def refill_with(self, parts: Iterable[dict[str, Any]], *, runs: int = 1) -> Result:
+        """The same with these parts, a run each; `runs` of each where answers are lost."""
         self.epoch += 1
-        await self.some([self._define(self.content, self.revision)], filling="begin")
+        for _ in range(runs):
+            await self.some([self._define(self.content, self.revision)], filling="begin")
         await self.at(0)
         for part in parts:
-            (result,) = await self.some([part], filling="go on")
+            for _ in range(runs):
+                (result,) = await self.some([part], filling="go on")
         return result
 
     async def run(self, *commands: dict[str, Any], budget: int = 800) -> list[Result]:

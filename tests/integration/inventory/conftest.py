@@ -125,6 +125,8 @@ class Checkout(checkout_pb2_grpc.SettlementServiceServicer):
 
     def __init__(self) -> None:
         self.orders: dict[str, list[checkout_pb2.OrderUnits]] = {}
+        self.fails: dict[str, int] = {}
+        """How many more times it cannot say, by sale."""
         self.server = grpc.aio.server()
         checkout_pb2_grpc.add_SettlementServiceServicer_to_server(self, self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
@@ -133,6 +135,9 @@ class Checkout(checkout_pb2_grpc.SettlementServiceServicer):
         self, request: checkout_pb2.ReadOrdersRequest, context: object
     ) -> AsyncIterator[checkout_pb2.ReadOrdersResponse]:
         """A message for each order, and an empty one."""
+        if self.fails.get(request.sale):
+            self.fails[request.sale] -= 1
+            raise RuntimeError("checkout is asked too early")
         for order in self.orders.get(request.sale, []):
             yield checkout_pb2.ReadOrdersResponse(orders=[order])
         yield checkout_pb2.ReadOrdersResponse()

@@ -106,6 +106,19 @@ async def what_another_order_has(book: Book) -> Result:
     return await reacquire(book, "ana", "hold-0001", "other", unit("floor", 0))
 
 
+@row("reacquire", "REACQUIRED")
+async def what_was_returned_though_it_has_tickets(book: Book) -> Result:
+    await sold(book)
+    units = (await book.of_order("return", "ana", "hold-0001", "order", units=[]))["hold"]["units"]
+    paid = [unit(each["section"], each["unit"]) for each in units]
+    assert (await reacquire(book, "ana", "hold-0001", "order", *paid))["word"] == "HOLD_BOUND"
+    result = await book.of_order("reacquire", "ana", "hold-0001", "order", units=paid, repair=True)
+    assert (await book.counts())["sold"] == len(paid)
+    assert (await book.of_order("return", "ana", "hold-0001", "order", units=[]))["word"] == "RETURNED"
+    assert (await book.counts())["sold"] == 0
+    return result
+
+
 @row("reacquire", "LIMIT_REACHED")
 async def reacquire_beyond_the_limit(book: Book) -> Result:
     await expired(book)

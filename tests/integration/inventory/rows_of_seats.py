@@ -84,6 +84,15 @@ async def a_wheelchair_and_who_comes_along(book: Book) -> Result:
     return result
 
 
+@row("hold", "HELD", line=False, sections=HALL)
+async def the_best_seats_but_those_that_are_named_beside_them(book: Book) -> Result:
+    wanted = [book.seat_item("hall", 2), book.seat_item("hall", "A4")]
+    result = await book.do("hold", buyer=buyer("ana"), hold_id="hold-0001", items=wanted)
+    # Nobody is left alone: not on A1 either.
+    assert book.seats(result) == ["A5", "A6", "A4"]
+    return result
+
+
 @row("hold", "HELD", **SPECIAL)
 async def a_wheelchairs_seat_by_name(book: Book) -> Result:
     return await book.sit("ana", "hold-0001", "hall", "A1", use="ACCESSIBLE")
@@ -234,6 +243,48 @@ async def wheelchairs_seats_are_promised_to_nobody(book: Book) -> Result:
     await book.of_order("release", "ana", "hold-0001", None)
     assert (await book.look("ana", 0))["promise"]["left"] == 2
     assert (await book.ledger())["unpromised"] == 0
+    return result
+
+
+# Ten seats, two of them for wheelchairs, and five tickets.
+FEW_TICKETS = [seated("hall", "oooooooooo", accessible=("A1", "A2"), quotas={"full": 3, "half": 2})]
+
+
+@row("call", "CALLED", sections=FEW_TICKETS)
+async def whom_a_wheelchair_takes_no_ticket_from(book: Book) -> Result:
+    await book.call("ana")
+    await book.sit("ana", "hold-0001", "hall", 1, place=0, use="ACCESSIBLE")
+    # Four of the five tickets are hers, and seats there are more than enough.
+    result = await book.call("bia")
+    assert (result["granted"], result["ledger"]["unpromised"]) == (1, 0)
+    await book.of_order("release", "ana", "hold-0001", None)
+    assert [
+        (await book.look(name, place))["promise"]["left"] for place, name in enumerate(("ana", "bia"))
+    ] == [4, 1]
+    return result
+
+
+@row("block", "UNITS_IN_USE", sections=FEW_TICKETS)
+async def seats_for_whoever_gives_a_wheelchairs_back(book: Book) -> Result:
+    await book.call("ana", "bia")
+    await book.sit("ana", "hold-0001", "hall", 1, place=0, use="ACCESSIBLE")
+    # Eight seats are anyone's: five are kept for the five tickets.
+    four = [book.seat_item("hall", "A3 A4 A5 A6")]
+    result = await book.do("block", block_id="block-0001", items=four)
+    three = [book.seat_item("hall", "A3 A4 A5")]
+    assert (await book.do("block", block_id="block-0002", items=three))["word"] == "BLOCKED"
+    await book.of_order("release", "ana", "hold-0001", None)
+    ana = [
+        {**book.seat_item("hall", 3), "ticket_type": "full"},
+        {**book.seat_item("hall", 1), "ticket_type": "half"},
+    ]
+    assert (await book.do("hold", buyer=buyer("ana"), hold_id="hold-0002", items=ana, place=0))[
+        "word"
+    ] == "HELD"
+    one = [{**book.seat_item("hall", 1), "ticket_type": "half"}]
+    assert (await book.do("hold", buyer=buyer("bia"), hold_id="hold-0001", items=one, place=1))[
+        "word"
+    ] == "HELD"
     return result
 
 

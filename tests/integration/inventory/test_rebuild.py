@@ -376,3 +376,17 @@ async def test_a_replica_that_dies_while_it_fills_is_taken_over_from(
     assert (await counts(first, sale_id))[:3] == (10, 0, 0)
     changes = await settled(js, redis, sale_id)
     assert [each.quantity for each in changes if each.act == events_pb2.INVENTORY_ACT_REBUILT] == [3]
+
+
+async def test_who_fails_tries_again_without_waiting_for_a_takeover(
+    replica: Replica, checkout: Checkout, define: Define, sale_id: str, js: JetStreamContext, redis: Client
+) -> None:
+    """Nobody else is at it, and what failed here is over: the sale does not stand still for half a minute."""
+    await define(spec(floor=10), replica)
+    await settled(js, redis, sale_id)
+    checkout.fails[sale_id] = 2
+    await empty(redis, sale_id)
+
+    assert (await counts(replica, sale_id))[:3] == (10, 0, 0)
+    changes = await settled(js, redis, sale_id)
+    assert [each.quantity for each in changes if each.act == events_pb2.INVENTORY_ACT_REBUILT] == [4]

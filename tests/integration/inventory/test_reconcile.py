@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from catraca.events.v1 import events_pb2
+from catraca.inventory.v1 import inventory_pb2 as pb
 from nats.js import JetStreamContext
 
+from tests.integration.inventory.book import buyer
 from tests.integration.inventory.conftest import Checkout, Define, Replica, Replicas, published, spec
 from tests.integration.inventory.test_rebuild import acts, claim, commit, counts, hold, order_of
 
@@ -79,3 +81,20 @@ async def test_what_has_tickets_is_sold(
     # The others are still handed out, each once.
     again = [await sell(comparing, sale_id, f"buyer {number}", f"order {number}") for number in range(3)]
     assert sorted(unit for units in again for unit in units) == [2, 3, 4, 5, 8, 9]
+
+
+async def test_what_was_returned_with_its_tickets_is_sold_again(
+    comparing: Replica, checkout: Checkout, define: Define, sale_id: str, js: JetStreamContext
+) -> None:
+    """A RETURN of an order that had ended arrives when that was paid late, and its units were had again."""
+    await define(spec(floor=10), comparing)
+    units = await sell(comparing, sale_id, "ana", "late")
+    late = pb.ReturnCommand(hold_id=buyer("late"), buyer=buyer("ana"), order_id=buyer("late"))
+    checkout.orders[sale_id] = [order_of("ana", "late", "CONFIRMED", *units)]
+    await comparing.apply(sale_id, pb.Command(**{"return": late}))
+
+    (found,) = await repairs(js, sale_id, 1)
+
+    assert acts([found]) == ["REACQUIRED"]
+    assert [unit.unit for unit in found.units] == units
+    assert (await counts(comparing, sale_id))[:3] == (8, 0, 2)

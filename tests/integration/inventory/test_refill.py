@@ -79,7 +79,7 @@ async def kept(book: Book) -> dict[str, Any]:
     }
 
 
-async def refilled(book: Book) -> None:
+async def refilled(book: Book, *, runs: int = 1) -> None:
     """Filled again from what was published, and an order that is repeated."""
     house, replay = book.house_of(book.content), Replay()
     for change in await book.outbox():
@@ -94,7 +94,7 @@ async def refilled(book: Book) -> None:
             pb.HoldItem(section="floor", quantity=1),
         ],
     )
-    await book.refill_with(parts_of(replay, {order.order_id: order}, house, 1))
+    await book.refill_with(parts_of(replay, {order.order_id: order}, house, 1), runs=runs)
 
 
 async def test_a_sale_with_seats(book_of: Callable[..., Awaitable[Book]]) -> None:
@@ -117,6 +117,21 @@ async def test_a_sale_with_seats(book_of: Callable[..., Awaitable[Book]]) -> Non
     result = await book.hold("bia", "hold-0001", order="claimed")
     seats = [unit["unit"] for unit in result["hold"]["units"] if unit["section"] == "hall"]
     assert all(before["states"]["hall"][unit] == 1 for unit in seats) and len(seats) == 2
+
+
+async def test_parts_whose_answers_are_lost_are_filled_in_once(
+    book_of: Callable[..., Awaitable[Book]],
+) -> None:
+    """The last one too: by then the sale is sold again."""
+    book = await book_of(sections=SECTIONS)
+    await played(book)
+    before, ledger = await kept(book), await book.ledger()
+
+    await refilled(book, runs=2)
+
+    assert await kept(book) == before
+    assert await book.redis.lrange(key_of(book.sale, "returned:floor"), 0, -1) == []
+    assert await book.ledger() == ledger | {"epoch": 2}
 
 
 async def test_it_goes_on_as_it_would_have(book_of: Callable[..., Awaitable[Book]]) -> None:

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from services.inventory.store import key_of
 from services.kit.lua import NotLoaded, WholeBatch
-from tests.integration.inventory.book import Book, buyer, items, section
+from tests.integration.inventory.book import Book, buyer, items, seated, section
 
 OpenBook = Callable[..., Awaitable[Book]]
 
@@ -52,6 +52,21 @@ async def test_nothing_is_judged_before_all_that_is_due_has_ended(book_of: OpenB
     assert unanswered == [[]] * 9
     assert result["word"] == "HELD"
     assert (await book.counts())["held"] == 4
+
+
+async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of: OpenBook) -> None:
+    book = await book_of(line=False, limit=10, sections=[section("floor", 100)])
+    await book.run(*(hold(f"buyer {number}", 1, 9) for number in range(6)))
+    await book.at(120_000)
+
+    # An end of nine units costs one for its change and one for each unit: two fill a run.
+    first = await book.some([{"op": "expire"}], budget=20)
+    left = await book.redis.zcard(key_of(book.sale, "due"))
+    (last,) = await book.run({"op": "expire"}, budget=20)
+
+    assert (first, left, last["word"]) == ([], 4, "EXPIRED")
+    assert await book.acts() == ["HELD"] * 6 + ["EXPIRED"] * 6
+    assert (await book.counts())["free"] == 100
 
 
 async def test_what_ended_at_different_times_ends_in_that_order(book_of: OpenBook) -> None:
@@ -111,6 +126,16 @@ async def test_a_refusal_changes_nothing(book: Book) -> None:
         "HOLD_NOT_FOUND",
         "NOT_WATERMARK",
     ]
+    assert await contents(book) == before
+
+
+async def test_seats_that_are_looked_at_and_not_taken_are_not_written(book_of: OpenBook) -> None:
+    book = await book_of(line=False, sections=[seated("hall", "oooo", "oooo", accessible=("A1",))])
+    before = await contents(book)
+
+    reserved = await book.sit("ana", "hold-0001", "hall", "A1 A2")
+
+    assert reserved["word"] == "SEAT_RESERVED"
     assert await contents(book) == before
 
 
@@ -193,3 +218,60 @@ async def test_units_come_back_over_many_runs(book_of: OpenBook) -> None:
     assert set(given) == set(range(10))
     assert await book.unit_states("floor") == [0] * 10
     assert await book.redis.llen(key_of(book.sale, "returned:floor")) == 10
+
+
+async def test_the_end_of_a_hold_may_end_a_turn_that_is_due_as_well(book_of: OpenBook) -> None:
+    book = await book_of(hold_ms=100_000, turn_ms=50_000)
+    await book.call("ana", want=2)
+    await book.hold("ana", "hold-0001", ("floor", 2), place=0)
+    # Her next turn: all that it has for her is bought, and what she holds from the one before keeps it open.
+    await book.at(51_000)
+    await book.call("ana")
+    await book.claim("ana", "order", ("floor", 2), place=1)
+    await book.hold("ana", "hold-0002", order="order")
+    await book.of_order("commit", "ana", "hold-0002", "order")
+    assert (await book.look("ana", 1))["word"] == "PROMISED"
+    # Nobody came by until both were over.
+    await book.at(110_000)
+
+    assert (await book.look("ana", 1))["word"] == "FINISHED"
+    assert (await book.counts())["held"] == 0
+    assert (await book.ledger())["turns"] == 0
+    assert await book.redis.zcard(key_of(book.sale, "due")) == 0
+
+
+def reacquire(name: str, number: int, *units: int) -> dict[str, object]:
+    """An order that was paid late, for these units of the floor."""
+    wanted = [{"section": "floor", "unit": unit, "ticket_type": "full", "price": 1000} for unit in units]
+    of_order = {"buyer": buyer(name), "hold_id": f"hold-{number:04}", "order_id": buyer(f"{name} {number}")}
+    return {"op": "reacquire", **of_order, "units": wanted}
+
+
+async def test_a_run_that_fails_has_left_what_came_back_where_it_was(book_of: OpenBook) -> None:
+    book = await book_of(line=False)
+    await book.run(hold("ana", 1, 2), {"op": "release", "buyer": buyer("ana"), "hold_id": "hold-0001"})
+    await book.redis.bitfield(key_of(book.sale, "units:floor")).set("u2", "#2", 2).execute()
+    before = await contents(book)
+
+    with pytest.raises(ResponseError, match="contradicts itself"):
+        await book.run(reacquire("zoe", 1, 1), hold("bia", 1, 1))
+
+    assert await contents(book) == before
+
+
+async def test_what_was_reacquired_by_its_number_is_handed_out_once(book_of: OpenBook) -> None:
+    """Taken from those that came back, in the run in which it came back, and back once more."""
+    book = await book_of(line=False, limit=100, sections=[section("floor", 10)])
+    given_back = {"op": "release", "buyer": buyer("ana"), "hold_id": "hold-0001"}
+    returned = {**reacquire("zoe", 1), "op": "return", "units": []}
+    await book.run(hold("ana", 1, 10), given_back, reacquire("zoe", 1, 3, 4, 9))
+    await book.run(returned, reacquire("zoe", 2, 4, 0), {**reacquire("zoe", 2), "op": "return", "units": []})
+    await book.run(hold("bia", 1, 4), reacquire("zoe", 3, 9))
+    bia = (await book.do("show", buyer=buyer("bia"), hold_id="hold-0001"))["hold"]["units"]
+
+    (result,) = await book.run(hold("caio", 1, 5))
+
+    held = [unit["unit"] for unit in (*bia, *result["hold"]["units"])]
+    assert sorted(held) == [unit for unit in range(10) if unit != 9]
+    assert (await book.do(**hold("davi", 1)))["word"] == "SOLD_OUT"  # type: ignore[arg-type]
+    assert await book.unit_states("floor") == [1] * 9 + [2]

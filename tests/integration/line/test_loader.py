@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from redis.asyncio import Redis
 
 from local.servers.nats import Nats
+from services.kit import metrics
 from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.errors import Refusal
@@ -218,11 +219,13 @@ async def test_an_archived_sale_is_let_go(replicas: Replicas, sale_id: str) -> N
     replica = await replicas.start()
     await replica.loader.load(sale_id, await replicas.define(sale_id))
     await replicas.until(lambda: replica.leaders[sale_id].running)
+    assert f'sale="{sale_id}"' in (await metrics.page()).decode()
 
     await replicas.define(sale_id, phase=sale_pb2.SALE_PHASE_ARCHIVED)
 
     await replicas.until(lambda: sale_id in replica.forgotten)
     assert not replica.leaders[sale_id].running
+    assert f'sale="{sale_id}"' not in (await metrics.page()).decode()
 
 
 async def test_a_sale_without_a_line_has_no_leader(replicas: Replicas, sale_id: str) -> None:

@@ -47,7 +47,7 @@ async def test_what_stands_is_known_after_the_start(js: JetStreamContext, sale_i
         second,
         second,
     )
-    assert definition in definitions.all()
+    assert sale_id in definitions.standing()
     assert [each for each in told if each.sale.sale == sale_id] == [definition]
     await definitions.close()
 
@@ -129,8 +129,12 @@ async def test_an_archived_sale_is_known_and_not_active(
     second = await put(js, sale_id, "a", first, archived=True)
     await definitions.at_least(sale_id, second)
     assert definitions.get(sale_id).archived
+    assert definitions.get(sale_id).revision == definitions.get(sale_id).sale.revision == second
+    assert definitions.get(sale_id).sale.spec.title == "a"
     with refused("SALE_ARCHIVED"):
         definitions.active(sale_id)
+    assert sale_id in definitions.archived()
+    assert sale_id not in definitions.standing()
 
 
 async def test_a_value_that_is_no_sale_keeps_nothing_else_out(

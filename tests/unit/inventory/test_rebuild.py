@@ -330,6 +330,19 @@ def test_a_promise_that_a_seat_for_few_was_taken_from_may_come_back() -> None:
     assert [replay.promises[name].state for name in ("ana", "bia")] == ["PROMISED", "LAPSED"]
 
 
+def test_of_few_tickets_a_seat_for_few_keeps_its_own() -> None:
+    """Of three tickets Ana has one for a wheelchair's seat and may have another, and the last is Bia's."""
+    few = seated_sale(None)
+    few.spec.sections[0].ticket_types[0].quota = 3
+    accessible = {**held("ana", order="one", place=0), "units": [seat("A1")]}
+    replay = replayed(called("ana", 0, 2), accessible, called("bia", 1, 1))
+    made = Rebuild(replay, few, HOUSE, 2, NOW)
+
+    made.follow({"one": ordered_seats("one", "ana", "AWAITING_PAYMENT", "A1")})
+
+    assert [replay.promises[name].state for name in ("ana", "bia")] == ["PROMISED", "PROMISED"]
+
+
 def seated_sale(release_at_s: int | None) -> sale_pb2.Sale:
     """A line before six seats, two of which are for few."""
     made = sale(line=True)

@@ -1,5 +1,5 @@
--- Purpose: The maps of units: two bits a unit, four units a byte. A piece of a map is read when one of its units
---   moves, and written once at the end of the run.
+-- Purpose: The maps of units: two bits a unit, four units a byte. A piece of a map is read when one of its units is
+--   asked for, and written once at the end of the run if one of them moved.
 -- KEYS: none
 -- ARGV: none
 -- Returns: none
@@ -60,12 +60,15 @@ function maps.move(id, unit, from, to)
     error('the ledger contradicts itself: unit ' .. unit .. ' of ' .. id .. ' is in state ' .. found)
   end
   piece[place] = byte + (to - from) * weight
+  piece.has_moved = true
 end
 
 function maps.flush()
   for id, of_section in pairs(pieces) do
     for number, piece in pairs(of_section) do
-      redis.call('SETRANGE', keys.units[id], number * BYTES, string.char(unpack(piece)))
+      if piece.has_moved then
+        redis.call('SETRANGE', keys.units[id], number * BYTES, string.char(unpack(piece)))
+      end
     end
   end
 end

@@ -136,19 +136,31 @@ local function count_refusal(lines, place)
   end
 end
 
--- Gives each line of a seated section its seats, in their order, or answers why it has none.
+-- Gives each line of a seated section that names seats those, or answers why it cannot have them: whoever names seats
+-- is told of those first. The others choose among what is left.
+local function named_refusal(lines, chosen)
+  for place = 1, #lines do
+    local line = lines[place]
+    if line.wanted and seats.of(line.section) then
+      local refusal = seats.named_refusal(line, chosen[line.section])
+      if refusal then return refusal end
+      line.units = seats.choose(line, lines, chosen[line.section])
+    end
+  end
+end
+
+-- Gives each line of a seated section its seats, or answers why it has none.
 local function seats_refusal(lines)
   local chosen = {}
   for place = 1, #lines do
+    chosen[lines[place].section] = { blocks = {} }
+  end
+  local refusal = named_refusal(lines, chosen)
+  if refusal then return refusal end
+  for place = 1, #lines do
     local line = lines[place]
-    local is_seated, refusal = seats.of(line.section) ~= nil, nil
-    if is_seated then
-      chosen[line.section] = chosen[line.section] or { blocks = {} }
-      -- Whoever names seats is told of those first.
-      refusal = line.wanted and seats.named_refusal(line, chosen[line.section])
-    end
-    refusal = refusal or count_refusal(lines, place)
-    if is_seated and not refusal then
+    refusal = count_refusal(lines, place)
+    if seats.of(line.section) and not line.wanted and not refusal then
       line.units, refusal = seats.choose(line, lines, chosen[line.section])
     end
     if refusal then return refusal end

@@ -1,7 +1,8 @@
 -- Purpose: The units of every section: which are free, held, sold or kept for a claim, and how many may
 --   still be taken. A section's units are numbered from 0, and its map `units` has two bits for each. In a
---   standing section those never used are above `fresh`, and those that came back are in its list `returned`; in a
---   seated one lib/seats.lua chooses, and a seat that a claim keeps is HELD in the map.
+--   standing section those never used are above `fresh`, and those that came back are in its list `returned`, beside
+--   some that were taken by their number since; in a seated one lib/seats.lua chooses, and a seat that a claim keeps
+--   is HELD in the map.
 -- KEYS: sections
 -- ARGV: none
 -- Returns: none
@@ -41,25 +42,30 @@ local function free_for_all(id)
   return free_in(id) - section.accessible - section.companion
 end
 
--- What may still be sold of a section to anyone: with a quota on every type, no more than the quotas allow.
-local function left_of(id)
+-- No more than the quotas allow of so many free units, where every type has one.
+local function within_quotas(id, free)
   local types, used, by_quota = view.def.by_section[id].types, sections[id].used, 0
   for place = 1, #types do
     local ticket_type = types[place]
     if ticket_type.quota == 0 then
-      return free_for_all(id)
+      return free
     end
     by_quota = by_quota + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
   end
-  return math.min(free_for_all(id), by_quota)
+  return math.min(free, by_quota)
 end
 
--- What may be promised of a section. Who holds an accessible or companion seat spent a promise of any unit, and
--- gets it back with the seat: as long as that may be, a unit is kept for it.
-local function promisable_of(id)
+-- What may still be sold of a section to anyone.
+local function left_of(id) return within_quotas(id, free_for_all(id)) end
+
+-- What is free for whoever is promised any unit. Who holds an accessible or companion seat spent such a promise, and
+-- gets it back with the seat: as long as that may be, a unit is kept for it. Of the quotas the seat keeps one itself.
+local function free_to_promise(id)
   local is_kept = view.def.line and sections[id].way and not seats.are_released()
-  return left_of(id) - (is_kept and sections[id].way or 0)
+  return free_for_all(id) - (is_kept and sections[id].way or 0)
 end
+
+local function promisable_of(id) return within_quotas(id, free_to_promise(id)) end
 
 -- Follows every change of a section's counts, so that the totals are always at hand.
 local function note(id)
@@ -191,25 +197,31 @@ function units.unclaim(line)
   note(line.section)
 end
 
--- Units never used first: taking those needs no list.
+-- Units never used first: taking those needs no list. Of those that came back some were taken by their number since
+-- then, and may have come back once more: who is not free is passed over, and nobody comes twice.
 local function choose(id, quantity)
-  local section, chosen = sections[id], {}
+  local section, chosen, is_chosen = sections[id], {}, {}
+  local function add(unit)
+    if maps.state(id, unit) == FREE and not is_chosen[unit] then
+      chosen[#chosen + 1], is_chosen[unit] = unit, true
+    end
+  end
   for unit = section.fresh, math.min(section.fresh + quantity, section.capacity) - 1 do
     chosen[#chosen + 1] = unit
   end
   section.fresh = section.fresh + #chosen
   while #chosen < quantity and #came_back[id] > 0 do
-    chosen[#chosen + 1] = table.remove(came_back[id])
+    add(table.remove(came_back[id]))
   end
-  if #chosen < quantity then
+  while #chosen < quantity do
     local from = taken_back[id]
     local more = redis.call('LRANGE', keys.returned[id], from, from + quantity - #chosen - 1)
+    assert(#more > 0, 'the ledger contradicts itself: ' .. id .. ' has fewer units than it counts')
     for _, unit in ipairs(more) do
-      chosen[#chosen + 1] = tonumber(unit)
+      add(tonumber(unit))
     end
     taken_back[id] = from + #more
   end
-  assert(#chosen == quantity, 'the ledger contradicts itself: ' .. id .. ' has fewer units than it counts')
   return chosen
 end
 
@@ -269,7 +281,7 @@ end
 -- How many units of a section are free, how many of those are beyond what the quotas let anyone buy, and which of
 -- some seats are kept from most buyers.
 function units.free(id) return free_in(id) end
-function units.beyond_quotas(id) return free_for_all(id) - left_of(id) end
+function units.beyond_quotas(id) return free_to_promise(id) - promisable_of(id) end
 function units.reserved(id, wanted)
   local count = 0
   for _, unit in ipairs(seats.are_released() and {} or wanted or {}) do
@@ -326,25 +338,15 @@ function units.put_free(id, fresh, returned)
   note(id)
 end
 
--- Takes a unit that is free out of those that are handed out next, wherever it is among them; seats are found by
--- the map alone.
+-- Sees to it that a unit that is free is not handed out as one never used; seats are found by the map alone. Where it
+-- came back it stays among those: looking for it there would take the longer the more they are.
 local function pick(id, unit)
-  if is_seated(id) then return end
   local section = sections[id]
-  if unit >= section.fresh then
-    for passed = section.fresh, unit - 1 do
-      table.insert(came_back[id], passed)
-    end
-    section.fresh = unit + 1
-    return
+  if is_seated(id) or unit < section.fresh then return end
+  for passed = section.fresh, unit - 1 do
+    table.insert(came_back[id], passed)
   end
-  for place, back in ipairs(came_back[id]) do
-    if back == unit then
-      table.remove(came_back[id], place)
-      return
-    end
-  end
-  redis.call('LREM', keys.returned[id], 1, unit)
+  section.fresh = unit + 1
 end
 
 -- Whether a section is large enough to have all of these units.

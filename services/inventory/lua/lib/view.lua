@@ -26,25 +26,29 @@ local function emptied(epoch, now)
   return { epoch = epoch, revision = 0, now = now, sequence = 0, watermark = 0, turns = 0, promised = 0, claims = 0 }
 end
 
--- Whether the store may be emptied and filled again: never by whom another was faster than.
+-- Whether the store may be emptied and filled again: never by whom another was faster than. Who begins once more
+-- never heard that it had begun.
 local function begin_filling(envelope)
-  if view.meta.epoch and view.meta.epoch >= envelope.epoch then
+  local epoch = view.meta.epoch or 0
+  local is_begun = epoch == envelope.epoch and view.meta.filling == 1 and (view.meta.filled or 0) == 0
+  if epoch >= envelope.epoch and not is_begun then
     return false
   end
   redis.call('UNLINK', unpack(KEYS))
   view.meta = emptied(envelope.epoch, view.meta.now or 0)
-  view.meta.filling = 1
+  view.meta.filling, view.meta.filled = 1, 0
   view.has_changed = true
   return true
 end
 
 -- Whether the store holds what the caller knows of the sale: this epoch of it, to the last change that was seen.
+-- Whoever fills it goes on also where it is full: the answer to the last part may be lost as any other.
 local function is_known(envelope)
-  local is_full = (view.meta.filling or 0) == 0
-  if envelope.filling then
-    return view.meta.epoch == envelope.epoch and not is_full
+  if view.meta.epoch ~= envelope.epoch then
+    return false
   end
-  return view.meta.epoch == envelope.epoch and is_full and view.meta.sequence >= (envelope.seen or 0)
+  local is_full = (view.meta.filling or 0) == 0
+  return envelope.filling ~= nil or is_full and view.meta.sequence >= (envelope.seen or 0)
 end
 
 -- Reads meta, the definition and the clock. False where the store does not hold this epoch of the sale, or has lost
