@@ -1,7 +1,6 @@
 """The inventory's composition root: settings, connections, the ledger, its workers and its gRPC server."""
 
 import asyncio
-from collections.abc import Callable
 
 from catraca.inventory.v1.inventory_pb2_grpc import (
     add_InventoryServiceServicer_to_server,
@@ -30,7 +29,7 @@ from services.kit.definitions import Definitions
 from services.kit.epochs import Epochs
 from services.kit.keys import LiveRing
 from services.kit.plans.store import PlanStore
-from services.kit.redis import Copies, connect_to, require_noeviction
+from services.kit.redis import Copies, Reconnects, connect_to, require_noeviction
 from services.kit.relay import OutboxRelay
 from services.kit.server import Service, run, serve
 from services.kit.settings import load_or_exit
@@ -101,7 +100,7 @@ class Inventory:
         )
         self.ledger = LedgerService(self.store, self.definitions, self.relays, settings.load_wait_s)
         self.rebuilder = Rebuilder(
-            js, self.store, epochs, self.definitions, orders, settings.takeover_s, self.relays.start
+            js, self.store, epochs, self.definitions, orders, settings.takeover_s, self.relays.go_on
         )
         self.reconciler = Reconciler(
             self.store, orders, lambda: self.relays.sales, settings.reconcile_s, settings.saga_max_s
@@ -140,17 +139,6 @@ class Inventory:
     def _archived(self, sale: str) -> None:
         self.relays.stop(sale)
         self.service.forget(sale)
-
-
-class Reconnects:
-    """Passes on that a connection was lost, once there is somebody to tell."""
-
-    def __init__(self) -> None:
-        self.tell: Callable[[], None] = lambda: None
-
-    def __call__(self) -> None:
-        """A connection was lost and made again."""
-        self.tell()
 
 
 async def main() -> None:

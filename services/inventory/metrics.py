@@ -26,10 +26,6 @@ RELOADS = metrics.counter(
     "catraca_store_reloads_total",
     "Times a sale's store was found empty or under another epoch and taken in anew.",
 )
-REBUILDS = metrics.counter(
-    "catraca_store_rebuilds_total",
-    "Times this replica filled the store of a sale again that had lost changes.",
-)
 REBUILT_CHANGES = metrics.counter(
     "catraca_store_rebuilt_changes_total",
     "Changes that led from what was published to what holds when a store was filled again, by their act.",

@@ -101,7 +101,7 @@ class Store:
         self._loaded: dict[str, Loaded] = {}
         # Sales whose store lost changes, until it is filled again: its epoch, and the last change it had.
         self._lost: dict[str, tuple[int, int]] = {}
-        self._on_lost: Callable[[str], None] = lambda _: None
+        self._on_lost: Callable[[str, int], None] = lambda _, __: None
         # How often a connection was lost, in all and as it was when each sale was last compared with
         # JetStream.
         self._losses = 0
@@ -118,8 +118,11 @@ class Store:
         """Call with a sale's id after every run that finds it changed since the last one."""
         self._on_changes.append(callback)
 
-    def on_lost(self, callback: Callable[[str], None]) -> None:
-        """Call with a sale's id each time that the store is met without what was published of it."""
+    def on_lost(self, callback: Callable[[str, int], None]) -> None:
+        """Call with a sale's id each time that the store is met without what was published of it.
+
+        And with the epoch under which it is wrong, 0 where it may be whole by now; see Rebuilding.recover.
+        """
         self._on_lost = callback
 
     def connection_lost(self) -> None:
@@ -364,15 +367,18 @@ class Store:
 
     # ---- a store that lost a sale ----
 
-    def lost(self, sale: str) -> Refusal:
-        """Refuses the sale's commands from now on: its store does not hold what was published."""
+    def lost(self, sale: str, *, is_another: bool = False) -> Refusal:
+        """Refuses the sale's commands from now on: its store does not hold what was published.
+
+        `is_another` says that it is a copy which went on another way.
+        """
         if sale not in self._lost:
             loaded = self._loaded.get(sale)
             self._lost[sale] = (loaded.epoch if loaded else 0, self._known.get(sale, 0))
             log.error("sale_lost", sale=sale, epoch=self._lost[sale][0], sequence=self._lost[sale][1])
             kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(1)
         self._forget_epoch(sale)
-        self._on_lost(sale)
+        self._on_lost(sale, self._lost[sale][0] if is_another else 0)
         return _not_loaded(sale)
 
     def recovered(self, sale: str) -> None:

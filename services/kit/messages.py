@@ -64,12 +64,17 @@ async def last_message(
     return _from_stream(message)
 
 
-async def read_all(js: JetStreamContext, stream: str, subject: str) -> AsyncIterator[RawMsg]:
-    """Every message of a subject (wildcards allowed), from the first to what is the last when this begins."""
+async def read_all(
+    js: JetStreamContext, stream: str, subject: str, *, after: int = 0
+) -> AsyncIterator[RawMsg]:
+    """Every message of a subject (wildcards allowed), from the first to what is the last when this begins.
+
+    `after` is the stream sequence of a message that was read before: what follows it is read.
+    """
     end = await last_message(js, stream, subject, from_leader=True)
     if end is None:
         return
-    position = 1
+    position = after + 1
     while position <= end.seq:
         request = {"seq": position, "next_by_subj": subject, "batch": PAGE_MESSAGES, "max_bytes": PAGE_BYTES}
         page, _ = await _ask(js._nc, stream, request)

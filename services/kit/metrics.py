@@ -114,6 +114,11 @@ STORE_BROKEN = gauge(
     "store",
     "sale",
 )
+REBUILDS = counter(
+    "catraca_store_rebuilds_total",
+    "Times this replica filled the store of a sale again that had lost changes.",
+    "store",
+)
 CONSUMER_DELAY = histogram(
     "catraca_consumer_delay_seconds",
     "Time from a message's arrival in the stream until its handler was done with it.",

@@ -140,6 +140,17 @@ def _nobody() -> None:
     """Is told of nothing."""
 
 
+class Reconnects:
+    """Passes on that a connection was lost, once there is somebody to tell: give it as `on_reconnect`."""
+
+    def __init__(self) -> None:
+        self.tell: Told = _nobody
+
+    def __call__(self) -> None:
+        """A connection was lost and made again."""
+        self.tell()
+
+
 def _common(retry: Retry) -> dict[str, Any]:
     return {
         "decode_responses": False,

@@ -120,6 +120,8 @@ class OutboxRelay:
         # Of the last change that JetStream has; 0 where its message says none.
         self._stamp = 0
         self._rival = False
+        # Whether JetStream was asked where to go on, and nothing happened since that makes it doubtful.
+        self._known = False
         # (when JetStream was seen to have it, sequence), oldest first: what may be trimmed, and when.
         self._acked: deque[tuple[float, int]] = deque()
         self._tidied_at = time.monotonic()
@@ -130,6 +132,11 @@ class OutboxRelay:
     def poke(self) -> None:
         """Say that the outbox has something new. Without it the relay looks at it ever more seldom."""
         self._poked.set()
+
+    def doubt(self) -> None:
+        """Say that JetStream may have changes which were never in this outbox: it is asked anew."""
+        self._known = False
+        self.poke()
 
     async def wait_published(self, sequence: int) -> None:
         """Wait until JetStream has this change."""
@@ -145,21 +152,22 @@ class OutboxRelay:
 
     async def run(self) -> None:
         """Publish until cancelled. Raises OutboxBroken; outages of Redis and NATS are waited out."""
-        known = False
+        self._known = False
         while True:
             raise_if_cancelled()
             try:
-                if not known:
+                if not self._known:
+                    # Before it is asked: a doubt that comes meanwhile is another one.
+                    self._known = True
                     await self._resume()
                     await self._check_not_behind()
-                    known = True
                 await self._step()
             except WrongSequence:
                 metrics.RELAY_CONFLICTS.labels(self._stream).inc()
-                self._rival, known = True, False
+                self._rival, self._known = True, False
             except (NatsError, RedisError, TimeoutError, OSError) as problem:
                 # Whether the last publish arrived is unknown now: JetStream is asked before the next.
-                known = False
+                self._known = False
                 log.warning("relay_waits", sale=self._sale, subject=self._subject, problem=repr(problem))
                 await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311 - jitter
 
@@ -291,6 +299,12 @@ class OutboxRelay:
             settled = self._acked.popleft()[1]
         if settled:
             await self._redis.xtrim(self._key, minid=f"{settled + 1}-0", approximate=False)
+
+
+async def last_published(js: JetStreamContext, subject: str) -> int:
+    """Sequence of the last change of a sale that JetStream has, by the subject of its changes; 0 for none."""
+    last = await last_message(js, stream_of(subject), subject, from_leader=True)
+    return int(last.headers[LAST_SEQUENCE_HEADER]) if last else 0
 
 
 def outbox_headers(

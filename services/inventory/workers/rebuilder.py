@@ -15,7 +15,6 @@ The order of its steps is what keeps it right while others go on:
 It may die after any of them: another replica takes the next epoch, and begins from what is published by then.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,26 +32,18 @@ from services.inventory.store import SERVICE, Store
 from services.inventory.workers.relay import last_published
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epoch, Epochs
-from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
-from services.kit.lua import NotLoaded
+from services.kit.rebuilding import Rebuilding
 from services.kit.relay import outbox_headers
 from services.kit.streams import WrongSequence, publish_fenced, read_all, stream_of
-from services.kit.tasks import stop
 
 log = get_logger(__name__)
 
-RETRY_S = 0.25
-LONGEST_RETRY_S = 5.0
 CHANGES_PER_MESSAGE = 1000
 LOST_SUBJECT = "catraca.lost.{sale}.{buyer}.{hold_id}"
 
 
-class Superseded(Exception):
-    """Another replica began a later epoch."""
-
-
-class Rebuilder:
+class Rebuilder(Rebuilding):
     """Give `recover` to Store.on_lost. `on_recovered` is told of a sale by its id, on every replica."""
 
     def __init__(
@@ -65,102 +56,26 @@ class Rebuilder:
         takeover_s: float,
         on_recovered: Callable[[str], None],
     ) -> None:
+        super().__init__(SERVICE, epochs, definitions, takeover_s, on_recovered)
         self._js = js
         self._store = store
-        self._epochs = epochs
-        self._definitions = definitions
         self._orders = orders
-        self._takeover_s = takeover_s
-        self._on_recovered = on_recovered
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        # The entry of the epoch that this replica began of a sale: its own failures it does not wait out.
-        self._begun: dict[str, int] = {}
 
-    def recover(self, sale: str) -> None:
-        """See to it that the sale's store is filled again, by this replica or another."""
-        if sale not in self._tasks:
-            self._tasks[sale] = asyncio.create_task(self._run(sale), name=f"rebuild {sale}")
+    async def holds(self, definition: Definition, epoch: Epoch) -> bool:
+        """Whether the store has the sale under this epoch, to the last change that is known of."""
+        published = await last_published(self._js, definition.sale.sale)
+        return await self._store.holds(definition, epoch, published)
 
-    async def close(self) -> None:
-        """Stop; what is half done another replica does anew."""
-        await stop(*self._tasks.values())
-
-    async def _run(self, sale: str) -> None:
-        pause_s = RETRY_S
-        try:
-            while not await self._is_recovered(sale):
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_RETRY_S)
-        finally:
-            del self._tasks[sale]
-            self._begun.pop(sale, None)
-
-    async def _is_recovered(self, sale: str) -> bool:
-        """One try, and whether there is no need of another."""
-        try:
-            await self._recover(sale)
-        except Refusal as refusal:
-            if refusal.word in ("SALE_ARCHIVED", "SALE_NOT_FOUND"):
-                return True
-            log.warning("rebuild_waits", sale=sale, word=refusal.word, problem=refusal.message)
-            return False
-        except Exception as problem:
-            refused = refusal_for(problem)
-            log.warning("rebuild_waits", sale=sale, problem=repr(problem), exc_info=refused is None)
-            return False
-        self._store.recovered(sale)
-        self._on_recovered(sale)
-        return True
-
-    async def _recover(self, sale: str) -> None:
-        """Returns once the sale is loaded, whoever has done it."""
-        waited: tuple[int, float] = (0, 0.0)
-        while True:
-            definition = await self._definitions.latest(sale)
-            if definition.archived:
-                raise Refusal("SALE_ARCHIVED", sale=sale)
-            epoch = await self._epochs.current(SERVICE, sale)
-            if epoch is not None and epoch.dropped:
-                raise Refusal("SALE_ARCHIVED", sale=sale)
-            if epoch is not None and epoch.loaded:
-                published = await last_published(self._js, sale)
-                if await self._store.holds(definition, epoch, published):
-                    return
-            elif epoch is not None and epoch.number > 1 and epoch.revision != self._begun.get(sale):
-                # Another replica is at it, or was.
-                if waited[0] != epoch.revision:
-                    waited = (epoch.revision, time.monotonic())
-                if time.monotonic() < waited[1] + self._takeover_s:
-                    await asyncio.sleep(RETRY_S)
-                    continue
-            mine = await self._epochs.create(SERVICE, sale, epoch)
-            if mine is not None:
-                self._begun[sale] = mine.revision
-                if await self._is_rebuilt(definition, mine):
-                    return
-
-    async def _is_rebuilt(self, definition: Definition, epoch: Epoch) -> bool:
-        """Whether this replica filled the store; not where another began anew meanwhile."""
-        sale, began = definition.sale.sale, time.monotonic()
-        log.warning("rebuild_begins", sale=sale, epoch=epoch.number)
-        try:
-            changes = await self._rebuild(definition, epoch)
-        except (NotLoaded, Superseded):
-            log.warning("rebuild_superseded", sale=sale, epoch=epoch.number)
-            return False
-        if await self._epochs.mark_loaded(SERVICE, sale, epoch) is None:
-            return False
-        metrics.REBUILDS.inc()
+    async def rebuild(self, definition: Definition, epoch: Epoch) -> int:
+        """Steps 2 to 5; how many changes were made."""
+        changes = await self._rebuild(definition, epoch)
         for act in changes:
             metrics.REBUILT_CHANGES.labels(act).inc()
-        log.warning(
-            "rebuild_done",
-            sale=sale,
-            epoch=epoch.number,
-            changes=len(changes),
-            seconds=round(time.monotonic() - began, 2),
-        )
-        return True
+        return len(changes)
+
+    async def recovered(self, sale: str) -> None:
+        """The store takes the sale's commands again."""
+        self._store.recovered(sale)
 
     async def _rebuild(self, definition: Definition, epoch: Epoch) -> list[str]:
         """Steps 2 to 5; the acts of the changes that were made."""
@@ -179,7 +94,7 @@ class Rebuilder:
                 await self._publish(definition.sale, epoch, rebuild.changes, fence, stamp)
                 break
             except WrongSequence:
-                await self._check_epoch(sale, epoch)
+                await self.check_epoch(sale, epoch)
         await self._tell(sale, replay, rebuild.changes)
         for part in parts_of(replay, orders, house, stamp):
             await self._store.fill(definition, epoch, part)
@@ -202,11 +117,6 @@ class Rebuilder:
             # Where a rebuilder before this one came so far, they were told.
             with contextlib.suppress(WrongSequence):
                 await publish_fenced(self._js, subject, lost.SerializeToString(), 0)
-
-    async def _check_epoch(self, sale: str, epoch: Epoch) -> None:
-        current = await self._epochs.current(SERVICE, sale)
-        if current is None or current.revision != epoch.revision:
-            raise Superseded
 
     async def _replayed(self, sale: str) -> tuple[Replay, int]:
         """What was published, and the stream sequence of the last message of it."""

@@ -7,9 +7,9 @@ from nats.js import JetStreamContext
 
 from services.inventory import events
 from services.inventory.store import Store
+from services.kit import relay
 from services.kit.logs import get_logger
-from services.kit.relay import LAST_SEQUENCE_HEADER, OutboxBroken, OutboxRelay
-from services.kit.streams import last_message, stream_of
+from services.kit.relay import OutboxBroken, OutboxRelay
 from services.kit.tasks import stop
 
 log = get_logger(__name__)
@@ -20,9 +20,7 @@ SETTLE_S = 2.0
 
 async def last_published(js: JetStreamContext, sale: str) -> int:
     """Sequence of the last change of a sale that JetStream has; 0 where it has none."""
-    subject = events.SUBJECT.format(sale=sale)
-    last = await last_message(js, stream_of(subject), subject, from_leader=True)
-    return int(last.headers[LAST_SEQUENCE_HEADER]) if last else 0
+    return await relay.last_published(js, events.SUBJECT.format(sale=sale))
 
 
 class Relays:
@@ -41,14 +39,19 @@ class Relays:
 
     def published(self, sale: str) -> int | None:
         """The last change of a sale that JetStream is known to have."""
-        relay = self._relays.get(sale)
-        return None if relay is None else relay.published
+        of_sale = self._relays.get(sale)
+        return None if of_sale is None else of_sale.published
 
     def start(self, sale: str) -> None:
         """Publish this sale's changes from now on."""
         if sale not in self._tasks:
             self._relays[sale] = self._make(sale)
             self._tasks[sale] = asyncio.create_task(self._run(sale), name=f"relay {sale}")
+
+    def go_on(self, sale: str) -> None:
+        """As `start`, where the store may have been filled again: what followed from that is published."""
+        self.start(sale)
+        self._relays[sale].doubt()
 
     def stop(self, sale: str) -> None:
         """The sale is archived: everything is published."""
@@ -59,20 +62,20 @@ class Relays:
 
     def poke(self, sale: str) -> None:
         """The sale's outbox may have something new."""
-        relay = self._relays.get(sale)
-        if relay is not None:
-            relay.poke()
+        of_sale = self._relays.get(sale)
+        if of_sale is not None:
+            of_sale.poke()
 
     async def wait_published(self, sale: str, sequence: int) -> None:
         """Wait until JetStream has this change of the sale."""
-        self.start(sale)
+        self.go_on(sale)
         await self._relays[sale].wait_published(sequence)
 
     async def settle(self) -> None:
         """See to it that JetStream has all that was changed until now, as far as it answers soon."""
         try:
             async with asyncio.timeout(SETTLE_S):
-                await asyncio.gather(*(relay.catch_up() for relay in self._relays.values()))
+                await asyncio.gather(*(each.catch_up() for each in self._relays.values()))
         except Exception as problem:
             # Nothing is lost: another replica publishes it, or this one after its next start.
             log.warning("relays_unsettled", problem=repr(problem))
@@ -87,7 +90,7 @@ class Relays:
                 await self._relays[sale].run()
             except OutboxBroken as broken:
                 log.error("outbox_broken", sale=sale, published=broken.published, found=broken.found)
-                self._store.lost(sale)
+                self._store.lost(sale, is_another=True)
                 # Once the store is filled again it goes on after what is published then.
                 await asyncio.sleep(RESTART_S)
             except Exception:
