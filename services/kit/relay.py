@@ -52,6 +52,11 @@ class OutboxBroken(Exception):
         self.found = found
         """The first change after it that the outbox has, or the last it ever had where that is before."""
 
+    @property
+    def is_another(self) -> bool:
+        """The store lacks what was published, or went on another way. Else JetStream lacks changes."""
+        return self.found <= self.published + 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:

@@ -90,7 +90,7 @@ class Relays:
                 await self._relays[sale].run()
             except OutboxBroken as broken:
                 log.error("outbox_broken", sale=sale, published=broken.published, found=broken.found)
-                self._store.lost(sale, is_another=True)
+                self._store.lost(sale, is_another=broken.is_another)
                 # Once the store is filled again it goes on after what is published then.
                 await asyncio.sleep(RESTART_S)
             except Exception:
