@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from local.audit.facts import InventoryStore, QueueStore, SectionCounts, StoredHold, StoredPromise
 from services.inventory import events
 from services.inventory.store import key_of
+from services.queue.events import fill_change
 from services.queue.store import KEYS as QUEUE_KEYS
 from services.queue.store import keys_of
-from services.queue.workers.relay import fill_change
 
 
 async def inventory(

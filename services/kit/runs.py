@@ -153,6 +153,7 @@ class Runs:
     def forget(self, sale: str) -> None:
         """Lets go of an archived sale."""
         self.recovered(sale)
+        metrics.STORE_BROKEN.remove(self._script.name, sale)
         self._known.pop(sale, None)
         self._compared.pop(sale, None)
 

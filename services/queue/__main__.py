@@ -24,6 +24,7 @@ from services.kit.streams import connect_nats, prepare
 from services.queue.beacon import Drand
 from services.queue.challenges import Challenges
 from services.queue.config import Settings
+from services.queue.events import last_published
 from services.queue.ledger import GrpcLedger
 from services.queue.line import Line
 from services.queue.metrics import LineReading
@@ -38,18 +39,19 @@ from services.queue.sales.rpc import SaleServicer
 from services.queue.sales.rules import Offered
 from services.queue.sales.store import DrawStore, SaleStore
 from services.queue.seeds import Seeds
+from services.queue.store import SERVICE as NAME
 from services.queue.store import LineStore
 from services.queue.trees import Trees
 from services.queue.unary import Unary
 from services.queue.workers.arrivals import Arrivals
 from services.queue.workers.leader import Leader, Pace
 from services.queue.workers.loader import EpochCache, Loader
+from services.queue.workers.rebuilder import Rebuilder
 from services.queue.workers.standing import Hubs
 from services.queue.workers.stock import StockNews
 from services.queue.workers.turns import STREAM as TURNS
 from services.queue.workers.turns import TurnTeller
 
-NAME = "queue"
 SERVICE = "catraca.queue.v1.QueueService"
 SALE_SERVICE = "catraca.sale.v1.SaleService"
 PUBLIC = {f"/{SERVICE}/GetReceiptKeys"}
@@ -67,6 +69,8 @@ class Parts:
     public: PublicStanding
     sales: SaleServicer
     reading: LineReading
+    rebuilder: Rebuilder
+    store: LineStore
 
 
 def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Parts:
@@ -78,7 +82,9 @@ def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Pa
     receipt_keys = LiveSigningRing(receipt_key, "receipt_key_file") if receipt_key else None
     definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
     cache = EpochCache(epochs)
-    store = LineStore(redis, cache, settings.rejoin_pause_s, settings.challenge_s)
+    store = LineStore(
+        redis, cache, lambda sale: last_published(js, sale), settings.rejoin_pause_s, settings.challenge_s
+    )
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
     trees = Trees(store, seeds.salt, cache.last)
     receipts = Receipts(receipt_keys, seeds.salt)
@@ -96,13 +102,17 @@ def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Pa
 
     def leader_of(sale: str) -> Leader:
         teller = TurnTeller(sale, store, ledger, publisher, line.permutation, nearness)
-        return Leader(sale, replica, store, ledger, definitions.get, seeds.of, trees, drand, teller, pace)
+        reads, kept = definitions.get, loader.kept
+        return Leader(sale, replica, store, ledger, reads, seeds.of, trees, drand, kept, teller, pace)
 
     def forget(sale: str) -> None:
         for part in (line, unary, ledger, seeds, trees):
             part.forget(sale)
 
     loader = Loader(js, definitions, epochs, cache, store, stock, leader_of, forget)
+    rebuilder = Rebuilder(js, store, epochs, definitions, ledger, settings.takeover_s, loader.recovered)
+    store.on_lost(rebuilder.recover)
+    store.on_changes(loader.poke)
     desk = Desk(
         definitions,
         SaleStore(js),
@@ -121,17 +131,21 @@ def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Pa
     public = PublicStanding(hubs, definitions.active)
     reading = LineReading(store, lambda: loader.with_line, loader.published, loader.leads)
     sales = SaleServicer(desk, codes)
-    return Parts(definitions, loader, arrivals, hubs, servicer, public, sales, reading)
+    return Parts(definitions, loader, arrivals, hubs, servicer, public, sales, reading, rebuilder, store)
 
 
 async def main(settings: Settings) -> None:
     """Serves until the process is told to stop."""
-    redis = kit_redis.connect_to(settings)
+    reconnects = kit_redis.Reconnects()
+    # The store itself repeats what was not answered: first it makes sure that the answer will come from the
+    # same data.
+    redis = kit_redis.connect_to(settings, retries=0, on_reconnect=reconnects)
     await kit_redis.require_noeviction(redis)
     nats = await connect_nats(settings, NAME, tls.to_nats(settings))
     await prepare(nats.jetstream(), settings, NAME)
     channels = Channels(settings.service_token_file, tls.ChannelFiles(settings))
     parts = wire(settings, redis, nats, channels)
+    reconnects.tell = parts.store.connection_lost
     parts.definitions.on_change(parts.loader.on_change)
     await parts.definitions.start()
 
@@ -157,6 +171,7 @@ async def main(settings: Settings) -> None:
             )
     finally:
         await parts.hubs.close()
+        await parts.rebuilder.close()
         await parts.loader.close()
         await parts.definitions.close()
         await channels.close()

@@ -31,6 +31,12 @@ class Settings(CommonSettings):
     lease_ttl_ms: int = setting(
         3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000
     )
+    takeover_s: float = setting(
+        30.0,
+        "Seconds after which another replica takes over filling a lost store from one that does not finish.",
+        minimum=1,
+        maximum=3600,
+    )
     call_poll_ms: int = setting(
         100,
         "Milliseconds between looks at a line while somebody may be called, as far as rate or draw allow; "

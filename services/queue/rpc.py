@@ -187,11 +187,18 @@ class QueueServicer(ManyMethods):
             told = now
 
     async def _refresh(self, hub: Hub, watcher: Watcher) -> None:
-        """Reads one place anew, for it may have been given up on another device. An outage ends no stream."""
+        """Reads one place anew, for it may have been given up on another device. An outage ends no stream.
+
+        Raises NOT_IN_LINE for who has lost it with the line's store.
+        """
         watcher.stale = False
-        with contextlib.suppress(Refusal):
+        try:
             seen = await self._unary.read(hub.sale, to_raw(watcher.buyer))
-            hub.watchers.refresh(watcher, seen.view, hub.standing)
+        except Refusal as refusal:
+            if refusal.word == "NOT_IN_LINE":
+                raise
+            return
+        hub.watchers.refresh(watcher, seen.view, hub.standing)
 
     async def WatchSale(
         self, request: queue_pb2.WatchSaleRequest, context: Context

@@ -69,6 +69,8 @@ class Standing:
     closes_ms: int
     # Of the line's last change.
     sequence: int = 0
+    # Which filling of the store it was read from.
+    epoch: int = 0
     # (time, serving) at a few moments of the last minute, oldest first: the calling rate is read from it.
     marks: tuple[tuple[int, int], ...] = ()
     # How many places turn news was ever asked for; everyone among them was told that the turn has come below

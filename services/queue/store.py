@@ -1,33 +1,25 @@
 """The one port to the line's Redis: every transition is a command of one script, run under an epoch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from services.kit.errors import Refusal, refuse_word
-from services.kit.lua import NotLoaded, Script, raw
+from services.kit.lua import Script, raw
 from services.kit.relay import BuildBatch, OutboxRelay
+from services.kit.runs import Command, EpochBook, Result, Runs
 from services.queue.draw import BUYER_BYTES
+from services.queue.events import subject_of
 from services.queue.states import Availability, DrawFacts, Entry, Joiner, Phase, Standing
 
+SERVICE = "queue"
 KEYS = ("meta", "def", "index", "members", "out", "lease", "codes", "spent", "asked")
 RECORD_BYTES = 22
 NO_ID = bytes(16)
-
-Command = Mapping[str, Any]
-Result = dict[str, Any]
-
-
-class EpochBook(Protocol):
-    """Which filling of the store is the valid one, per sale."""
-
-    async def epoch(self, sale: str, *, fresh: bool = False) -> int:
-        """The sale's epoch; `fresh` asks for it again. Raises Refusal SALE_NOT_LOADED where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +52,90 @@ class LineStore:
     """The line of every sale, as Redis keeps it."""
 
     def __init__(
-        self, redis: Redis, epochs: EpochBook, rejoin_pause_s: float = 0.0, challenge_s: float = 600.0
+        self,
+        redis: Redis,
+        epochs: EpochBook,
+        last_published: Callable[[str], Awaitable[int]],
+        rejoin_pause_s: float = 0.0,
+        challenge_s: float = 600.0,
     ) -> None:
-        """`redis` answers bytes. `rejoin_pause_s` is the least time between two joins of who left.
+        """`redis` answers bytes. `last_published` answers the last change of a line that JetStream has.
 
-        `challenge_s` is how long a challenge can be solved, and so how long a used one is remembered.
+        `rejoin_pause_s` is the least time between two joins of who left. `challenge_s` is how long a
+        challenge can be solved, and so how long a used one is remembered.
         """
         self.rejoin_pause_s = rejoin_pause_s
         self._challenge_ms = round(challenge_s * 1000)
         self._redis = redis
         self._epochs = epochs
-        self._script = load_script()
+        self._runs = Runs(redis, load_script(), keys_of, epochs, last_published)
+        self.on_lost = self._runs.on_lost
+        self.on_changes = self._runs.on_changes
+        self.connection_lost = self._runs.connection_lost
+        self.lost = self._runs.lost
+        self.known = self._runs.known
+        self.forget = self._runs.forget
+        self.now_ms = self._runs.now_ms
 
     async def run(self, sale: str, *commands: Command) -> list[Result]:
         """Runs commands in order as one script. Raises Refusal, also for the first that was refused."""
-        try:
-            results = await self._run(sale, await self._epochs.epoch(sale), commands)
-        except NotLoaded:
-            # The store may have been rebuilt under a later epoch than the one remembered here.
-            results = await self._run(sale, await self._epochs.epoch(sale, fresh=True), commands)
+        results = await self._runs.run(sale, commands)
         for result in results:
             refuse(sale, result)
         return results
 
-    async def _run(self, sale: str, epoch: int, commands: Sequence[Command]) -> list[Result]:
-        return await self._script.run(self._redis, keys_of(sale), {"epoch": epoch}, commands)
-
     async def create(self, sale: str, epoch: int, revision: int, definition: Mapping[str, object]) -> int:
-        """As `define`, but fills an empty store under its first epoch; answers the revision that stands."""
-        command = {"op": "define", "revision": revision, "definition": definition}
-        envelope = {"epoch": epoch, "create": True}
-        (result,) = await self._script.run(self._redis, keys_of(sale), envelope, [command])
+        """As `define`, but makes the store under its first epoch; answers the revision that stands."""
+        (result,) = await self._runs.create(sale, epoch, [_define(revision, definition)])
         return int(result["revision"])
 
     async def define(self, sale: str, revision: int, definition: Mapping[str, object]) -> int:
         """Takes a definition of a higher revision; answers the revision that stands."""
-        (result,) = await self.run(sale, {"op": "define", "revision": revision, "definition": definition})
+        (result,) = await self.run(sale, _define(revision, definition))
         return int(result["revision"])
+
+    # ---- a store that is filled again; raises NotLoaded where somebody else began anew ----
+
+    async def holds(self, sale: str, epoch: int) -> bool:
+        """Whether the store has a sale under this epoch, to the last change that is known of."""
+        return await self._runs.holds(sale, epoch, [_STANDING])
+
+    async def begin_filling(self, sale: str, epoch: int, definition: Mapping[str, object]) -> None:
+        """Empties the sale's store; from here on nobody is answered under an earlier epoch."""
+        command = {"op": "fill", "definition": definition, "changes": []}
+        await self._runs.fill(sale, epoch, [command], begin=True)
+
+    async def fill(self, sale: str, epoch: int, changes: Sequence[Mapping[str, object]]) -> None:
+        """Fills in published changes."""
+        await self._runs.fill(sale, epoch, [{"op": "fill", "changes": changes}])
+
+    async def callees_in_filling(self, sale: str, epoch: int, indexes: Sequence[int]) -> Callees:
+        """As `callees`, of what was filled in."""
+        command = {"op": "callees", "indexes": list(indexes)}
+        (result,) = await self._runs.fill(sale, epoch, [command])
+        return _callees(result)
+
+    async def end_filling(
+        self,
+        sale: str,
+        epoch: int,
+        last: Mapping[str, object],
+        revision: int,
+        definition: Mapping[str, object],
+        serving: int,
+    ) -> None:
+        """The line goes on after the last change that was published, and answers."""
+        commands = [
+            {"op": "fill", "changes": [], "last": last},
+            _define(revision, definition),
+            {"op": "serve", "serving": serving},
+        ]
+        await self._runs.fill(sale, epoch, commands)
+
+    async def recovered(self, sale: str) -> None:
+        """Takes the sale's commands again, under an epoch that is read anew."""
+        await self._epochs.epoch(sale, fresh=True)
+        self._runs.recovered(sale)
 
     async def join(self, sale: str, joiners: Sequence[Joiner]) -> tuple[list[Entry | str], Standing]:
         """Gives each a place, or says why not: JOIN_LIMIT, CHALLENGE_REQUIRED, ACCESS_CODE_INVALID.
@@ -254,6 +293,10 @@ class LineStore:
         (seen,) = await self.run(sale, _STANDING)
         return int(seen["sequence"])
 
+    async def ask_to_drop(self, sale: str) -> None:
+        """Changes nothing. Raises WRONG_PHASE where `drop` would."""
+        await self.run(sale, {"op": "drop", "ask": True})
+
     async def drop(self, sale: str) -> None:
         """Frees a closed sale's keys. Raises WRONG_PHASE before closing."""
         await self.run(sale, {"op": "drop"})
@@ -261,16 +304,15 @@ class LineStore:
     def outbox(self, js: JetStreamContext, sale: str, build_batch: BuildBatch) -> OutboxRelay:
         """The relay of a sale's changes to JetStream."""
         key = keys_of(sale)[KEYS.index("out")]
-        return OutboxRelay(self._redis, js, sale, key, f"catraca.queue.{sale}.line", build_batch)
-
-    async def now_ms(self) -> int:
-        """The store's clock, milliseconds since 1970."""
-        seconds, micros = await self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return OutboxRelay(self._redis, js, sale, key, subject_of(sale), build_batch)
 
 
 _STANDING: Command = {"op": "standing"}
 _REFUSALS = frozenset({"NO_LINE", "WRONG_PHASE", "OVERLOADED"})
+
+
+def _define(revision: int, definition: Mapping[str, object]) -> Command:
+    return {"op": "define", "revision": revision, "definition": definition}
 
 
 def refuse(sale: str, result: Result) -> None:
@@ -312,6 +354,7 @@ def standing_of(seen: Result) -> Standing:
         opens_ms=seen["opens_ms"],
         closes_ms=seen["closes_ms"],
         sequence=seen["sequence"],
+        epoch=seen["epoch"],
         marks=tuple((at, serving) for at, serving in seen["marks"]),
         asked=seen["asked"],
         told_come=seen["told_come"],

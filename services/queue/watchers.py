@@ -85,6 +85,12 @@ class Watchers:
             watcher.stale = True
             watcher.news.set()
 
+    def touch_all(self) -> None:
+        """Whatever is known of places may not be so any more: everyone is to read theirs at once."""
+        for watcher in self._all:
+            watcher.stale = True
+            watcher.news.set()
+
     def refresh(self, watcher: Watcher, view: PlaceView, standing: Standing) -> None:
         """Takes what the stores say of this one watcher, whatever was missed."""
         if watcher not in self._all:

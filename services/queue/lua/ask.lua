@@ -14,18 +14,7 @@ local fresh = {}
 for at = 1, #cmd.buyers, BUYER_BYTES do
   local buyer = string.sub(cmd.buyers, at, at + BUYER_BYTES - 1)
   local index = number_or(redis.call('HGET', keys.index, buyer), -1)
-  if index >= 0 and redis.call('GETBIT', keys.asked, index) == 0 then
-    redis.call('SETBIT', keys.asked, index, 1)
-    fresh[#fresh + 1] = buyer
-  end
+  if index >= 0 and note_asker(line, keys.asked, index) then fresh[#fresh + 1] = buyer end
 end
-if #fresh == 0 then return {word = 'ASKED'} end
-if line.asked == 0 then
-  line.told_come, line.told_near = line.serving, line.serving
-  put(line, 'told_come', line.told_come)
-  put(line, 'told_near', line.told_near)
-end
-line.asked = line.asked + #fresh
-put(line, 'asked', line.asked)
-change(line, {act = 'ASKED', buyers = table.concat(fresh)})
+if #fresh > 0 then change(line, {act = 'ASKED', buyers = table.concat(fresh)}) end
 return {word = 'ASKED'}

@@ -12,17 +12,9 @@ if known + #codes / ID_BYTES > CODES_MAX then return {word = 'OVERLOADED'} end
 local added, changed = 0, {}
 for at = 1, #codes, ID_BYTES do
   local code = string.sub(codes, at, at + ID_BYTES - 1)
-  local record = redis.call('HGET', keys.codes, code)
-  local uses, used = -1, 0
-  if record then
-    uses, used = struct.unpack('>I4I4', record)
-  else
-    added = added + 1
-  end
-  if uses ~= cmd.uses then
-    redis.call('HSET', keys.codes, code, struct.pack('>I4I4', cmd.uses, used))
-    changed[#changed + 1] = code
-  end
+  local before = put_code(keys.codes, code, cmd.uses)
+  if before < 0 then added = added + 1 end
+  if before ~= cmd.uses then changed[#changed + 1] = code end
 end
 if #changed > 0 then change(line, {act = 'CODES', codes = table.concat(changed), uses = cmd.uses}) end
 return {word = 'CODES', added = added, changed = #changed - added, known = known + added}

@@ -1,9 +1,11 @@
--- Purpose: frees an archived sale's keys; its stream in JetStream remains for the audit.
+-- Purpose: frees an archived sale's keys; its stream in JetStream remains for the audit. Where it is only asked it
+--   says whether it would.
 -- KEYS: meta, def, index, members, out, lease, codes, spent, asked
--- ARGV: none
--- Returns: DROPPED, WRONG_PHASE
+-- ARGV: ask
+-- Returns: DROPPED, DROPPABLE, WRONG_PHASE
 local phase = phase_of(line)
 if phase ~= 'CLOSED' then return {word = 'WRONG_PHASE', detail = phase_detail(line, 'CLOSED')} end
+if cmd.ask then return {word = 'DROPPABLE'} end
 
 -- After this point nothing can fail.
 line.dropped = true

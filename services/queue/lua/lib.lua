@@ -9,6 +9,8 @@ local LINE_MAX = 24000000
 -- The calling rate is read from marks of the last minute, one every two seconds at most.
 local MARK_MS = 2000
 local MARKS = 31
+-- A leader of before a store was lost has a lower fence than any after it: more leaders than this no epoch has.
+local FENCES_PER_EPOCH = 1000000
 
 -- Ids of access codes and of challenges; of none it is all zeros.
 local ID_BYTES = 16
@@ -55,13 +57,27 @@ local function put(line, name, value)
   line.dirty[#line.dirty + 1] = value
 end
 
--- The lobby is over at the first run that sees the opening time: whoever has an index by then is in the draw.
+-- The lobby is over at the first run that sees the opening time: whoever has an index by then is in the draw. While
+-- the store is filled again, not all are back who have one.
 local function freeze_if_due(line)
-  if line.cohort or not line.def.line or line.now < line.def.opens_ms then return end
+  if line.cohort or line.is_filling or not line.def.line or line.now < line.def.opens_ms then return end
   line.cohort = line.count
   put(line, 'cohort', line.count)
   put(line, 'frozen_at', line.now)
   change(line, {act = 'FROZEN', cohort = line.count})
+end
+
+-- Moves `serving` forward, and notes a mark of the moment it was left.
+local function move_serving(line, serving, at_ms)
+  local marks = line.marks
+  local last = marks[#marks]
+  if not last or at_ms - last[1] >= MARK_MS then
+    marks[#marks + 1] = {at_ms, line.serving}
+    if #marks > MARKS then table.remove(marks, 1) end
+    put(line, 'marks', cmsgpack.pack(marks))
+  end
+  line.serving = serving
+  put(line, 'serving', serving)
 end
 
 -- Takes one use of a code, if it has one left. A code is kept as how often it may be used and how often it was.
@@ -74,10 +90,39 @@ local function use_code(codes, code)
   return true
 end
 
+-- Counts a use that was made before, whatever may be used by now.
+local function count_use(codes, code)
+  local record = redis.call('HGET', codes, code)
+  local uses, used = struct.unpack('>I4I4', record or NO_ID)
+  redis.call('HSET', codes, code, struct.pack('>I4I4', uses, used + 1))
+end
+
+-- Lets a code be used so often in all; how often it may be until now, or −1 where it was not known.
+local function put_code(codes, code, uses)
+  local record = redis.call('HGET', codes, code)
+  local before, used = -1, 0
+  if record then before, used = struct.unpack('>I4I4', record) end
+  if before ~= uses then redis.call('HSET', codes, code, struct.pack('>I4I4', uses, used)) end
+  return before
+end
+
 -- Marks a solved challenge as used, until its time would be over anyway; false for none, or one that was used.
 local function spend(spent, challenge, until_ms)
   if challenge == NO_ID or challenge == '' then return false end
   return redis.call('ZADD', spent, 'NX', until_ms, challenge) == 1
+end
+
+-- Notes that whoever stands at an index wants turn news, and says whether that is new.
+local function note_asker(line, asked, index)
+  if redis.call('SETBIT', asked, index, 1) == 1 then return false end
+  if line.asked == 0 then
+    line.told_come, line.told_near = line.serving, line.serving
+    put(line, 'told_come', line.told_come)
+    put(line, 'told_near', line.told_near)
+  end
+  line.asked = line.asked + 1
+  put(line, 'asked', line.asked)
+  return true
 end
 
 -- Appends the records of buyers who took consecutive indexes from line.count on. `used` are the codes they came by.

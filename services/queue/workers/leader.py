@@ -13,7 +13,7 @@ from catraca.queue.v1.queue_pb2 import BeaconRound
 
 from services.kit.buyers import to_text
 from services.kit.definitions import Definition
-from services.kit.errors import refusal_for
+from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 from services.kit.tasks import stop
 from services.queue import rules
@@ -41,6 +41,7 @@ log = get_logger("leader")
 
 
 SecretsOf = Callable[[str], Awaitable[DrawSecrets]]
+Kept = Callable[[str, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,14 @@ class Leader:
         secrets_of: SecretsOf,
         trees: Trees,
         drand: Drand,
+        kept: Kept,
         teller: TurnTeller,
         pace: Pace,
     ) -> None:
-        """`token` names this replica in the lease; no other may have it."""
+        """`token` names this replica in the lease; no other may have it.
+
+        `kept` returns once JetStream has a change of the sale, and raises Refusal where that takes too long.
+        """
         self._sale = sale
         self._token = token
         self._store = store
@@ -79,6 +84,7 @@ class Leader:
         self._secrets_of = secrets_of
         self._trees = trees
         self._drand = drand
+        self._kept = kept
         self._teller = teller
         self._pace = pace
         self._woken = asyncio.Event()
@@ -94,6 +100,8 @@ class Leader:
         self._rest_s = pace.poll_s
         self._fence: int | None = None
         self._to_lapse: list[tuple[str, int]] = []
+        # So many of those who joined JetStream is known to have.
+        self._kept_members = 0
         self._lease_s = pace.lease_ttl_ms / 1000
         self._backoff_s = 0.0
         self.leads = False
@@ -169,7 +177,7 @@ class Leader:
             # At the very millisecond: the first look after it freezes the cohort.
             return min(LOBBY_S, self._lease_s / 3, (standing.opens_ms - standing.now_ms) / 1000)
         if not standing.drawn:
-            return await self._draw(standing.cohort, standing.now_ms)
+            return await self._draw(standing.cohort, standing)
         more = await self._call(standing)
         await self._tell(standing, fence)
         return 0.0 if more else min(self._rest(standing), self._lease_s / 3)
@@ -188,14 +196,20 @@ class Leader:
             self._rest_s = min(2 * self._rest_s, REST_S)
         return self._rest_s
 
-    async def _draw(self, cohort: int, now_ms: int) -> float:
-        """Draws; answers the seconds to wait where a beacon's round is not due yet. Raises Refusal."""
+    async def _draw(self, cohort: int, standing: Standing) -> float:
+        """Draws; answers the seconds to wait where a beacon's round is not due yet. Raises Refusal.
+
+        What the draw follows from is published before anybody can know a place: a store that is lost after
+        that is filled again with the same one.
+        """
+        await self._kept(self._sale, standing.sequence)
         root = (await self._trees.grown(self._sale, cohort)).root()
         beacon_round = BeaconRound()
         source = self._definition_of(self._sale).sale.spec.line.beacon
         if source:
             root, root_ms = await self._store.root(self._sale, cohort=cohort, root=root)
-            found = await self._drand.round_after(source, root_ms, now_ms)
+            await self._kept(self._sale, self._store.known(self._sale))
+            found = await self._drand.round_after(source, root_ms, standing.now_ms)
             if not isinstance(found, BeaconRound):
                 return min(found, self._lease_s / 3)
             beacon_round = found
@@ -221,7 +235,7 @@ class Leader:
         await self._follow(standing, start)
         if standing.phase is not Phase.OPEN or not self._has_room(state):
             return False
-        wanted = min(self._pace.batch, standing.joined - start)
+        wanted = min(self._pace.batch, await self._members_kept(standing, start + self._pace.batch) - start)
         most = self._bucket_for(standing).most(standing.now_ms, wanted)
         if most <= 0:
             return False
@@ -234,6 +248,20 @@ class Leader:
             self._changed = False
             self._state, self._state_at = await self._ledger.state(self._sale), now_s
         return self._state
+
+    async def _members_kept(self, standing: Standing, end: int) -> int:
+        """How many members may be called, at least up to `end` if there are so many: those JetStream has.
+
+        A store that is lost takes along who joined and was not published; whoever was called must not be
+        among them, for their place would be another's.
+        """
+        # The draw waited for the whole cohort.
+        self._kept_members = max(self._kept_members, standing.cohort or 0)
+        if self._kept_members < min(end, standing.joined):
+            with contextlib.suppress(Refusal):
+                await self._kept(self._sale, standing.sequence)
+                self._kept_members = standing.joined
+        return min(self._kept_members, standing.joined)
 
     async def _call_places(self, standing: Standing, start: int, end: int) -> bool:
         indexes = self._indexes(standing, start, end)

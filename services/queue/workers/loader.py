@@ -7,21 +7,22 @@ from collections.abc import Callable
 from nats.js import JetStreamContext
 
 from services.kit.definitions import Definition, Definitions
-from services.kit.epochs import Epochs
+from services.kit.epochs import Epoch, Epochs
 from services.kit.errors import Refusal, refusal_for
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded
 from services.kit.relay import OutboxRelay
 from services.kit.tasks import stop
 from services.queue import rules
-from services.queue.store import LineStore
+from services.queue.store import SERVICE, LineStore
 from services.queue.workers.leader import Leader
 from services.queue.workers.relay import keep_publishing, line_relay
 from services.queue.workers.stock import StockNews
 
-SERVICE = "queue"
 RETRY_S = (0.2, 5.0)
 DROP_WAIT_S = 10.0
+# How long a leader waits for a change to be published before it asks again.
+PUBLISH_WAIT_S = 1.0
 
 log = get_logger("loader")
 
@@ -35,12 +36,18 @@ class EpochCache:
         self._known: dict[str, int] = {}
 
     async def epoch(self, sale: str, *, fresh: bool = False) -> int:
-        """The sale's epoch. Raises Refusal SALE_NOT_LOADED where its store was never filled."""
+        """The sale's epoch.
+
+        Raises Refusal SALE_NOT_LOADED where its store was never filled, NotLoaded where it is being filled
+        again, or whoever did that has died.
+        """
         number = None if fresh else self._known.get(sale)
         if number is None:
             current = await self._epochs.current(SERVICE, sale)
-            if current is None or not current.loaded:
+            if current is None or (current.number == 1 and not current.loaded):
                 raise Refusal("SALE_NOT_LOADED", sale=sale)
+            if not current.loaded:
+                raise NotLoaded
             number = self._known[sale] = current.number
         return number
 
@@ -121,29 +128,80 @@ class Loader:
         if epoch is None:
             raise Refusal("UNAVAILABLE")
         if not epoch.loaded:
-            # Whoever began this and died, or is at it too, does the same: creating twice is harmless.
-            await self._store.create(sale, epoch.number, definition.revision, content)
-            await self._epochs.mark_loaded(SERVICE, sale, epoch)
+            await self._create(sale, epoch, definition.revision, content)
         await self._store.define(sale, definition.revision, content)
 
-    async def drop(self, sale: str) -> None:
-        """Frees a closed sale's store once JetStream has all of its changes. Repeating changes nothing."""
+    async def _create(self, sale: str, epoch: Epoch, revision: int, content: dict[str, object]) -> None:
+        """Makes a store that never was. Raises NotLoaded where it was, and is to be filled again."""
+        if epoch.number > 1:
+            # Somebody fills it again, or began to and died.
+            raise self._store.lost(sale)
         try:
-            last = await self._store.sequence(sale)
-            await self._publish_upto(sale, last)
-            await self._store.drop(sale)
+            # Whoever began this and died, or is at it too, does the same: creating twice is harmless.
+            await self._store.create(sale, epoch.number, revision, content)
         except NotLoaded:
+            raise self._store.lost(sale) from None
+        await self._epochs.mark_loaded(SERVICE, sale, epoch)
+
+    async def drop(self, sale: str) -> None:
+        """Frees a closed sale's store once JetStream has all of its changes. Repeating changes nothing.
+
+        Raises Refusal WRONG_PHASE, SALE_NOT_LOADED, UNAVAILABLE.
+        """
+        epoch = await self._epochs.current(SERVICE, sale)
+        if epoch is None or (epoch.dropped and not await self._store.holds(sale, epoch.number)):
             log.info("nothing_to_drop", sale=sale)
+            return
+        # Asked before it is said: what is refused leaves nothing behind.
+        await self._store.ask_to_drop(sale)
+        await self._publish_upto(sale, await self._store.sequence(sale))
+        # Said before it is done: nobody who finds the store empty may fill it again.
+        marked = await self._epochs.mark_dropped(SERVICE, sale, epoch)
+        if marked is None:
+            raise Refusal("UNAVAILABLE")
+        try:
+            await self._store.drop(sale)
+        except Refusal:
+            await self._epochs.mark_dropped(SERVICE, sale, marked, dropped=False)
+            raise
 
     async def _publish_upto(self, sale: str, sequence: int) -> None:
         """Sees to it that JetStream has a change, also where no loop of this sale runs here any more."""
-        relay = line_relay(self._store, self._js, sale, lambda: self._cache.last(sale))
+        relay = line_relay(self._store, self._js, sale)
         publishing = asyncio.create_task(relay.run())
         try:
             async with asyncio.timeout(DROP_WAIT_S):
                 await relay.wait_published(sequence)
         finally:
             await stop(publishing)
+
+    async def kept(self, sale: str, sequence: int) -> None:
+        """Returns once JetStream has a change. Raises Refusal UNAVAILABLE where it does not take it soon."""
+        relay = self._relays.get(sale)
+        if relay is None:
+            raise Refusal("UNAVAILABLE")
+        relay.poke()
+        try:
+            async with asyncio.timeout(PUBLISH_WAIT_S):
+                await relay.wait_published(sequence)
+        except TimeoutError:
+            # It may be there, and have been published by whoever filled the store again.
+            relay.doubt()
+            raise Refusal("UNAVAILABLE") from None
+
+    def poke(self, sale: str) -> None:
+        """The sale's line has changed: there is something to publish."""
+        relay = self._relays.get(sale)
+        if relay is not None:
+            relay.poke()
+
+    def recovered(self, sale: str) -> None:
+        """The sale's store was filled again: its line goes on."""
+        relay, leader = self._relays.get(sale), self._leaders.get(sale)
+        if relay is not None:
+            relay.doubt()
+        if leader is not None:
+            leader.wake()
 
     async def close(self) -> None:
         """Stops every loop; leaders give their leases back."""
@@ -172,15 +230,19 @@ class Loader:
             self._relays.pop(sale, None)
             self._leaders.pop(sale, None)
             self._cache.forget(sale)
+            self._store.forget(sale)
             self._forget(sale)
 
     def _start(self, sale: str, leader: Leader, *, with_line: bool) -> list[asyncio.Task[None]]:
-        relay = line_relay(self._store, self._js, sale, lambda: self._cache.last(sale))
+        relay = line_relay(self._store, self._js, sale)
         self._relays[sale] = relay
-        loops = [asyncio.create_task(keep_publishing(relay, sale), name=f"relay-{sale}")]
+        loops = [asyncio.create_task(keep_publishing(relay, sale, self._broken), name=f"relay-{sale}")]
         if with_line:
             loops.append(asyncio.create_task(self._lead(sale, leader), name=f"leader-{sale}"))
         return loops
+
+    def _broken(self, sale: str) -> None:
+        self._store.lost(sale, is_another=True)
 
     async def _lead(self, sale: str, leader: Leader) -> None:
         async with self._stock.listening(sale, lambda _changes: leader.stock_changed()):

@@ -92,6 +92,9 @@ class Hub:
             self._failing.discard("standing")
             before, self._standing = self._standing, now
             self.watchers.step(before, now)
+            if before is not None and before.epoch != now.epoch:
+                # The store was filled again: who is not in line any more is to know at once.
+                self.watchers.touch_all()
             self._ask.set()
             if before is None or _shown(before) != _shown(now):
                 self._step()

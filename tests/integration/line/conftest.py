@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from local.servers.nats import Nats
 from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
+from services.kit.streams import connect_nats, declare
 from services.queue.store import LineStore
-from tests.integration.line.fakes import MemoryLedger, OneEpoch
+from tests.integration.line.fakes import MemoryLedger, OneEpoch, nothing_published
 from tests.integration.line.leading import Sale
+from tests.integration.line.replicas import NatsUrl, Replicas
 
 
 @pytest.fixture
@@ -29,7 +32,18 @@ def epochs() -> OneEpoch:
 @pytest.fixture
 def store(redis: Redis, epochs: OneEpoch) -> LineStore:
     """The line's store."""
-    return LineStore(redis, epochs)
+    return LineStore(redis, epochs, nothing_published)
+
+
+@pytest.fixture
+async def replicas(nats_server: Nats, redis: Redis) -> AsyncIterator[Replicas]:
+    """Replicas on the shared servers."""
+    nc = await connect_nats(NatsUrl(nats_server.url))
+    await declare(nc.jetstream())
+    made = Replicas(nc, redis)
+    yield made
+    await made.stop()
+    await nc.close()
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from services.kit.streams import WrongSequence
 from services.queue.ledger import Called, Callee, LedgerState
 from services.queue.states import Joiner, PlaceState, Turn
 
+# In 2096.
+TURN_ENDS_MS = 4_000_000_000_000
+
 
 def joiners(buyers: Sequence[bytes], *, turn_news: bool = False) -> list[Joiner]:
     """Buyers who bring nothing."""
@@ -39,6 +42,11 @@ class OneEpoch:
 
     async def epoch(self, sale: str, *, fresh: bool = False) -> int:
         return self.number
+
+
+async def nothing_published(sale: str) -> int:
+    """For a line that nobody publishes."""
+    return 0
 
 
 @dataclass
@@ -97,7 +105,7 @@ class MemoryLedger:
                 self.watermark = callee.place
                 return Called("CALLED", granted, self._state())
             state = PlaceState.CALLED if allowance > 0 else PlaceState.FINISHED
-            self.turns[callee.buyer, callee.place] = Turn(state, allowance, allowance, 1, 10**15)
+            self.turns[callee.buyer, callee.place] = Turn(state, allowance, allowance, 1, TURN_ENDS_MS)
             self.history.append((callee.buyer, callee.place, allowance))
             granted += allowance > 0
         self.watermark = end

@@ -9,6 +9,7 @@ import msgpack
 from catraca.sale.v1 import sale_pb2
 
 from services.kit.definitions import Definition
+from services.kit.errors import Refusal
 from services.kit.tasks import stop
 from services.queue import rules
 from services.queue.beacon import Drand
@@ -54,6 +55,8 @@ class Sale:
         self.told = Told()
         self.publisher: Publishes = self.told
         self.nearness = Nearness(2, 0.0)
+        self.kept_upto: int | None = None
+        self.refused = 0
 
     async def define(
         self, *, opens_in_ms: int = HOUR, closes_in_ms: int = 2 * HOUR, paused: bool = False
@@ -84,6 +87,12 @@ class Sale:
         entries = await self.store._redis.xrange(keys_of(self.id)[KEYS.index("out")])
         return [change for _, fields in entries for change in msgpack.unpackb(fields[b"e"], raw=True)]
 
+    async def kept(self, sale: str, sequence: int) -> None:
+        """JetStream has everything at once, up to where the test says that it takes nothing any more."""
+        if self.kept_upto is not None and sequence > self.kept_upto:
+            self.refused += 1
+            raise Refusal("UNAVAILABLE")
+
     def lead(self, token: str, *, ttl_ms: int = 1000, batch: int = 200, poll_s: float = 0.02) -> Leader:
         async def secrets(_sale: str) -> DrawSecrets:
             return SECRETS
@@ -97,6 +106,7 @@ class Sale:
             secrets,
             self.trees,
             Drand([relay.url for relay in self.relays]),
+            self.kept,
             TurnTeller(self.id, self.store, self.ledger, self.publisher, self.permutation, self.nearness),
             Pace(ttl_ms, poll_s, batch),
         )

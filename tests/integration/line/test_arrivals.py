@@ -16,7 +16,7 @@ from services.queue.receipts import Receipts
 from services.queue.workers.arrivals import Arrivals
 from tests.integration.line.fakes import joiners
 from tests.integration.line.leading import Sale, buyer, trees_of
-from tests.integration.line.test_loader import NatsUrl
+from tests.integration.line.replicas import NatsUrl
 
 
 @pytest.fixture

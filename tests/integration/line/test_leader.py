@@ -96,6 +96,50 @@ async def test_a_beacon_is_drawn_with_and_the_draw_waits_for_it(sale: Sale) -> N
     assert called == {to_text(buyer(number)): places.of(number) for number in range(30)}
 
 
+async def test_nothing_is_drawn_before_the_cohort_is_published(sale: Sale) -> None:
+    """A store that is lost after it would be filled again with others in the draw, or with another round."""
+    async with Relay(Chain()).serving() as relay:
+        sale.relays = [relay]
+        sale.spec.spec.line.beacon = relay.chain.source
+        await sale.define()
+        await sale.join(*range(5))
+        sale.kept_upto = await sale.store.sequence(sale.id)
+        await sale.define(opens_in_ms=-1)
+        leader = sale.lead("one")
+        frozen = sale.kept_upto + 2
+        await sale.until(lambda: sale.refused > 0)
+        assert (await sale.store.facts(sale.id, "")).root == ""
+
+        sale.kept_upto, sale.refused = frozen, 0
+        leader.wake()
+        await sale.until(lambda: sale.refused > 0)
+        assert (await sale.store.facts(sale.id, "")).root != ""
+        assert relay.asked == []
+
+        sale.kept_upto = None
+        leader.wake()
+        await sale.serving(5)
+
+
+async def test_nobody_is_called_whose_join_is_not_published(sale: Sale) -> None:
+    """A store that is lost then would give their place to another. Whoever was in the draw is called."""
+    await sale.define()
+    await sale.join(*range(5))
+    await sale.define(opens_in_ms=-1)
+    leader = sale.lead("one")
+    await sale.serving(5)
+    sale.kept_upto = await sale.store.sequence(sale.id)
+    await sale.join(5, 6)
+    leader.wake()
+    await sale.until(lambda: sale.refused > 0)
+    assert sale.called() == list(range(5))
+
+    sale.kept_upto = None
+    leader.wake()
+
+    await sale.serving(7)
+
+
 async def test_a_tree_is_grown_anew_over_a_store_that_was_filled_anew(sale: Sale) -> None:
     epoch = 1
 

@@ -4,9 +4,12 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any, TypeVar
 
+import msgpack
 import pytest
+from catraca.events.v1.events_pb2 import QueueChange
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,9 +23,11 @@ from hypothesis.stateful import (
 
 from local.servers.redis import Redis as RedisServer
 from services.kit.redis import connect
+from services.queue.events import batch_of
+from services.queue.filling import Filling
 from services.queue.states import Joiner
 from services.queue.store import LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch, joiners
+from tests.integration.line.fakes import OneEpoch, joiners, nothing_published
 
 R = TypeVar("R")
 HOUR = 3_600_000
@@ -58,6 +63,7 @@ class LineMachine(RuleBasedStateMachine):
         self.uses: dict[bytes, int] = {}
         self.used: Counter[bytes] = Counter()
         self.spent: set[bytes] = set()
+        self.log: list[QueueChange] = []
 
     def wait(self, awaitable: Awaitable[R]) -> R:
         async def waited() -> R:
@@ -68,7 +74,8 @@ class LineMachine(RuleBasedStateMachine):
     @initialize()
     def define(self) -> None:
         self.redis = connect(self.url)
-        self.store = LineStore(self.redis, OneEpoch())
+        self.epochs = OneEpoch()
+        self.store = LineStore(self.redis, self.epochs, nothing_published)
         now = self.wait(self.store.now_ms())
         self.definition: dict[str, Any] = {
             "line": True,
@@ -174,6 +181,35 @@ class LineMachine(RuleBasedStateMachine):
             assert (entry.index, entry.left) == (self.index[number], number in self.left)
         if news:
             self.asked |= {self.index[number] for number in known if number not in self.left}
+
+    @rule()
+    def lose_the_store(self) -> None:
+        """It is emptied, and filled again from all that was published. Only used challenges are forgotten."""
+        self.wait(self.lost_and_filled_again())
+        self.spent.clear()
+
+    async def lost_and_filled_again(self) -> None:
+        filling, keys = Filling(), keys_of(self.sale)
+        for _, fields in await self.redis.xrange(keys[4]):
+            changes = msgpack.unpackb(fields[b"e"], unicode_errors="surrogateescape", strict_map_key=False)
+            self.log += batch_of(self.sale, self.epochs.number, changes).changes
+        before = await self.seen()
+        await self.redis.delete(*keys)
+        self.epochs.number += 1
+        epoch = self.epochs.number
+        await self.store.begin_filling(self.sale, epoch, self.definition)
+        for part in (*filling.take(self.log), filling.rest()):
+            # The answer was lost, and it is sent again.
+            await self.store.fill(self.sale, epoch, part)
+            await self.store.fill(self.sale, epoch, part)
+        last = {"sequence": filling.sequence, "at_ms": filling.at_ms, "stamp": 1}
+        await self.store.end_filling(self.sale, epoch, last, self.revision, self.definition, 0)
+        assert await self.seen() == before
+
+    async def seen(self) -> object:
+        """What is kept of the line and of each buyer, joined_at too, but for the time of looking."""
+        entries, standing = await self.store.read(self.sale, BUYERS)
+        return entries, replace(standing, now_ms=0, epoch=0), await self.store.facts(self.sale, "")
 
     @invariant()
     def the_store_says_the_same(self) -> None:

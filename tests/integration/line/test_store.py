@@ -12,7 +12,7 @@ from services.kit.errors import Refusal
 from services.kit.lua import NotLoaded
 from services.queue.states import Availability, Entry, Phase
 from services.queue.store import KEYS, LineStore, keys_of
-from tests.integration.line.fakes import OneEpoch, joiners
+from tests.integration.line.fakes import OneEpoch, joiners, nothing_published
 
 HOUR = 3_600_000
 
@@ -118,7 +118,7 @@ async def test_leaving_after_the_freeze_costs_the_place(store: LineStore, sale_i
 
 
 async def test_places_of_one_buyer_are_a_pause_apart(redis: Redis, epochs: OneEpoch, sale_id: str) -> None:
-    store = LineStore(redis, epochs, rejoin_pause_s=60)
+    store = LineStore(redis, epochs, nothing_published, rejoin_pause_s=60)
     await define(store, sale_id)
     await store.join(sale_id, joiners([buyer(1), buyer(2)]))
     await store.leave(sale_id, [buyer(1)])
@@ -318,6 +318,7 @@ async def test_another_epoch_reads_and_writes_nothing(
     with pytest.raises(NotLoaded):
         await store.join(sale_id, joiners([buyer(1)]))
     await define(store, sale_id)
+    await store.recovered(sale_id)
     await store.join(sale_id, joiners([buyer(1)]))
     before = {key: await redis.dump(key) for key in keys_of(sale_id)}
 
@@ -325,6 +326,7 @@ async def test_another_epoch_reads_and_writes_nothing(
     for attempt in (store.join(sale_id, joiners([buyer(2)])), store.leave(sale_id, [buyer(1)])):
         with pytest.raises(NotLoaded):
             await attempt
+        await store.recovered(sale_id)
     now = await store.now_ms()
     definition = {"line": True, "lobby_opens_ms": now, "opens_ms": now, "closes_ms": now, "paused": False}
     with pytest.raises(NotLoaded):

@@ -18,7 +18,7 @@ from services.queue.states import PlaceState
 from services.queue.workers.turns import STREAM
 from tests.integration.line.fakes import joiners
 from tests.integration.line.leading import Sale, buyer
-from tests.integration.line.test_loader import NatsUrl
+from tests.integration.line.replicas import NatsUrl
 
 COME, NEAR = queue_pb2.TURN_WORD_COME, queue_pb2.TURN_WORD_NEAR
 

@@ -20,6 +20,7 @@ from services.kit.manifest import spec_of
 from services.kit.plans.store import PlanStore
 from services.kit.redis import connect
 from services.kit.streams import connect_nats, declare
+from services.queue.events import last_published
 from services.queue.sales.desk import Desk
 from services.queue.sales.rules import Offered
 from services.queue.sales.store import DrawStore, SaleStore
@@ -84,7 +85,7 @@ class Office:
         cache = EpochCache(epochs)
         nothing: Any = None
         self.definitions = Definitions(js)
-        self.line = LineStore(redis, cache)
+        self.line = LineStore(redis, cache, lambda sale: last_published(js, sale))
         self.loader = Loader(js, self.definitions, epochs, cache, self.line, nothing, nothing, nothing)
         self.seeds = Seeds(js)
         self.inventory = MemoryInventory()

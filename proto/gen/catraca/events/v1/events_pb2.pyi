@@ -115,6 +115,8 @@ class _QueueActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueAct.Val
     """Access codes may be used so often from here on."""
     QUEUE_ACT_ASKED: _QueueAct.ValueType  # 14
     """Buyers want turn news for the place that each has now; leaving it takes that back."""
+    QUEUE_ACT_REBUILT: _QueueAct.ValueType  # 20
+    """The store had lost changes and is filled again, from those before this one and under another epoch, the batch's."""
 
 class QueueAct(_QueueAct, metaclass=_QueueActEnumTypeWrapper):
     """The acts of the line."""
@@ -138,6 +140,8 @@ QUEUE_ACT_CODES: QueueAct.ValueType  # 12
 """Access codes may be used so often from here on."""
 QUEUE_ACT_ASKED: QueueAct.ValueType  # 14
 """Buyers want turn news for the place that each has now; leaving it takes that back."""
+QUEUE_ACT_REBUILT: QueueAct.ValueType  # 20
+"""The store had lost changes and is filled again, from those before this one and under another epoch, the batch's."""
 Global___QueueAct: _TypeAlias = QueueAct  # noqa: Y015
 
 @_typing.final

@@ -150,7 +150,8 @@ class QueueServiceServicer:
         """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
         seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
         is opening it again: nothing is lost.
-        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
+        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default). An open
+        stream ends with NOT_IN_LINE for who has just joined when the line's store is lost: join again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,8 @@ class QueueServiceStub:
     """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
     seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
     is opening it again: nothing is lost.
-    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
+    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default). An open
+    stream ends with NOT_IN_LINE for who has just joined when the line's store is lost: join again.
     """
     Enter: _grpc.UnaryUnaryMultiCallable[_queue_pb2.EnterRequest, _queue_pb2.EnterResponse]
     """Trades a running turn for an admission: CALLED → CALLED. Entering again within the turn answers the
@@ -130,7 +131,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
     seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
     is opening it again: nothing is lost.
-    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
+    Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default). An open
+    stream ends with NOT_IN_LINE for who has just joined when the line's store is lost: join again.
     """
     Enter: _aio.UnaryUnaryMultiCallable[_queue_pb2.EnterRequest, _queue_pb2.EnterResponse]  # type: ignore[assignment]
     """Trades a running turn for an admission: CALLED → CALLED. Entering again within the turn answers the
@@ -221,7 +223,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the caller's own place: at once, on every change of it, and a heartbeat at least every 15
         seconds. Ends with OK once the place is over (LAPSED, LEFT, FINISHED) or the sale is CLOSED. Resuming
         is opening it again: nothing is lost.
-        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default).
+        Errors: NO_LINE, NOT_IN_LINE, STREAM_LIMIT where the buyer has too many streams open (20 by default). An open
+        stream ends with NOT_IN_LINE for who has just joined when the line's store is lost: join again.
         """
 
     @_abc_1.abstractmethod
