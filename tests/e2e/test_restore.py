@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -128,18 +129,33 @@ async def audited(backup: Backup, running: RunningStack) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_without_redis_tickets_are_kept_and_nothing_is_sold_twice(
+async def test_without_redis_tickets_and_places_are_kept_and_nothing_is_sold_twice(
     backup: Backup, tmp_path: Path
 ) -> None:
+    """Both stores are filled again; only who joined after JetStream was kept joins again."""
     async with await backup.in_a_new_stack(tmp_path / "after", with_redis=False) as stack:
         running = stack.running
         async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
             await kept_tickets(backup, running, at)
-            carla = Buyer(at, backup.sale, running.minter().mint("carla"))
-            # As long as the store is not rebuilt nobody is served; one that is rebuilt sells nothing again.
+            carla, dora = (Buyer(at, backup.sale, running.minter().mint(name)) for name in backup.places)
+            place = await once_loaded(carla.place)
+            assert (place.place, place.state) == (backup.places["carla"], queue_pb2.PLACE_STATE_CALLED)
+            await dora.join()
+            assert (await dora.place()).place == backup.places["dora"]
+            await organiser_of(running, at).pause(backup.sale, False)
+            # The turn that ran is still hers.
+            order = await bought(carla, client)
+            assert units(order).isdisjoint(sold_units(backup))
+
+        await audited(backup, running)
+
+
+async def once_loaded(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """The answer, once the stores are filled: until then it is refused by that name."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
             try:
-                await carla.enter()
+                return await ask()
             except Refusal as refusal:
-                assert refusal.word == "SALE_NOT_LOADED"
-            else:
-                assert units(await bought(carla, client)).isdisjoint(sold_units(backup))
+                assert refusal.word == "SALE_NOT_LOADED", refusal
+            await asyncio.sleep(0.1)

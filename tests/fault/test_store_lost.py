@@ -1,7 +1,8 @@
-"""Inventory's Redis is killed, or emptied, amid a sale: nothing that was answered is forgotten."""
+"""Redis is killed, or emptied, amid a sale: nothing that was answered is forgotten."""
 
 import asyncio
 import gzip
+import io
 import json
 import secrets
 import time
@@ -14,14 +15,20 @@ from catraca.events.v1 import events_pb2
 from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.sale.v1 import sale_pb2
 from redis.asyncio import Redis
+from rich.console import Console
 
 from local.audit.load import Sources
 from local.audit.report import Verdict, audit
 from local.client import Buyer, Connection, Organiser, Targets, answered, item
+from local.rush.run import rush
+from local.rush.settings import RushSettings
+from local.rush.upheaval import Upheaval
 from local.stack import Stack
 from services.inventory.seat_map import state_of
 from services.kit.errors import Refusal
 from services.kit.streams import read_all
+from services.queue.events import act_of, last_published, subject_of
+from services.queue.store import keys_of
 from tests.fault.history import History, judge
 from tests.fault.test_checkout_killed import PATIENCE_S, buy, patiently
 from tests.plans import hall, seated_section
@@ -37,10 +44,10 @@ HELD = pb.HOLD_STATE_HELD
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Two replicas of inventory, so that each finds what the other did."""
+    """Two replicas of inventory and of the queue, so that each finds what the other did."""
     settings = {"CATRACA_RESUME_S": "1", "CATRACA_RELAY_STALE_S": "0.5", "CATRACA_TAKEOVER_S": "3"}
     folder = tmp_path_factory.mktemp("lost")
-    async with Stack(folder, replicas={"inventory": 2}, settings=settings) as running:
+    async with Stack(folder, replicas={"inventory": 2, "queue": 2}, settings=settings) as running:
         yield running
 
 
@@ -260,3 +267,78 @@ async def test_a_seated_sale_is_filled_again(stack: Stack) -> None:
     assert (counts.free, counts.held, counts.sold, counts.blocked) == (4, 1, 3, 2)
     assert verdict.ok, verdict.to_json()
     assert {"REBUILT", "LOST"} <= set(await acts_of(stack, sale))
+
+
+LINE = RushSettings(
+    buyers=160,
+    tickets=60,
+    direct=30,
+    bffs=2,
+    lobby_s=2.5,
+    late_s=2.0,
+    # Slow, so that the line is lost while many wait; it goes on as fast as it can when all is back.
+    rate=2.0,
+    turn_s=5.0,
+    think_s=0.4,
+    payment_window_s=5.0,
+    grace_s=1.0,
+    timeout_s=90.0,
+)
+EMPTY_LINE = """
+if redis.call('HGET', KEYS[1], 'sequence') ~= ARGV[1] then return 0 end
+redis.call('UNLINK', unpack(KEYS))
+return 1
+"""
+
+
+async def empty_line(stack: Stack) -> str:
+    """All that the queue had of the rush's sale is gone at once, when all of it is published."""
+    redis = Redis.from_url(stack.running.redis_url, protocol=2)
+    client = await nats.connect(stack.running.nats_url)
+    try:
+        (meta,) = [key async for key in redis.scan_iter(match="q:{rush-*}:meta", count=1000)]
+        sale = str(meta.decode().split("{")[1].split("}")[0])
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                published = await last_published(client.jetstream(), sale)
+                if await redis.eval(EMPTY_LINE, len(keys_of(sale)), *keys_of(sale), published):
+                    return sale
+    finally:
+        await client.close()
+        await redis.aclose()
+
+
+class LineLost(Upheaval):
+    """The line is lost in the lobby, and twice while its turns run."""
+
+    async def run(self, stack: Stack, opens_at: float) -> None:
+        await asyncio.sleep(max(0.0, opens_at - 1.0 - time.time()))
+        await empty_line(stack)
+        await super().run(stack, opens_at)
+
+
+@pytest.mark.timeout(180)
+async def test_a_line_that_is_lost_again_and_again_is_the_same_line(stack: Stack) -> None:
+    """Same places, same draw, same calls, in what every buyer was told; and the audit draws it again."""
+    sales: list[str] = []
+
+    async def act(stack: Stack, _: Callable[[str, int], None]) -> None:
+        for _ in range(2):
+            sales.append(await empty_line(stack))
+            await asyncio.sleep(1.0)
+
+    lost = LineLost("loss of the line", act, unnoticed=False)
+    report = await rush(LINE, Console(file=io.StringIO()), stack, upheaval=lost)
+
+    assert report["failures"] == [], (report["verdict"]["examples"], report["upheaval"])
+    assert report["tickets"]["sold"] == report["units_confirmed"] == LINE.tickets
+    client = await nats.connect(stack.running.nats_url)
+    try:
+        acts = [
+            act_of(change)
+            async for message in read_all(client.jetstream(), "QUEUE", subject_of(sales[0]))
+            for change in events_pb2.QueueBatch.FromString(message.data).changes
+        ]
+    finally:
+        await client.close()
+    assert acts.count("REBUILT") >= 3 and acts.count("DRAWN") == acts.count("FROZEN") == 1
