@@ -79,12 +79,13 @@ class FakeUnary:
 
     def __init__(self) -> None:
         self.view: PlaceView | None = None
+        self.refuses_with = "UNAVAILABLE"
         self.reads = 0
 
     async def read(self, sale: str, buyer: bytes) -> Seen:
         self.reads += 1
         if self.view is None:
-            raise Refusal("UNAVAILABLE")
+            raise Refusal(self.refuses_with)
         return Seen(self.view, STANDING)
 
 
@@ -145,6 +146,17 @@ async def test_silence_is_broken_by_a_heartbeat_that_says_so() -> None:
     assert beat
     assert again == first
     assert stream.unary.reads == 1
+
+
+async def test_who_lost_the_place_with_the_store_is_told_at_once_to_join_again() -> None:
+    stream = Stream(heartbeat_s=15)
+    await stream.next()
+    stream.unary.refuses_with = "NOT_IN_LINE"
+
+    stream.hub.watchers.touch_all()
+
+    with pytest.raises(Refusal, match="NOT_IN_LINE"):
+        await stream.next()
 
 
 async def test_a_place_given_up_elsewhere_is_noticed_with_the_heartbeat() -> None:
