@@ -97,7 +97,7 @@ class InventorySettings(CommonSettings):
     )
     takeover_s: float = setting(
         30.0,
-        "Seconds after which another replica takes over filling a lost store from one that does not finish.",
+        "Seconds after which another replica takes over filling a lost store from one that gets no further.",
         minimum=1,
         maximum=3600,
     )

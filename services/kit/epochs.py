@@ -54,6 +54,10 @@ class Epochs:
         number, revision = (after.number + 1, after.revision) if after else (1, 0)
         return await self._write(service, sale, number, loaded=False, revision=revision)
 
+    async def renew(self, service: str, sale: str, epoch: Epoch) -> Epoch | None:
+        """The same epoch, written again: whoever fills the store gets on. None as for `mark_loaded`."""
+        return await self._write(service, sale, epoch.number, loaded=False, revision=epoch.revision)
+
     async def mark_loaded(self, service: str, sale: str, epoch: Epoch) -> Epoch | None:
         """The same epoch, loaded. None where another replica began a later one in the meantime."""
         return await self._write(service, sale, epoch.number, loaded=True, revision=epoch.revision)

@@ -1,7 +1,7 @@
 """Sees to it that a sale's store which lost changes is filled again, by one replica at a time.
 
 Of several replicas the one that writes the next epoch by compare-and-set fills the store. The others wait for
-it, and one of them takes over, under the epoch after that, if it does not finish. How a store is filled is
+it, and one of them takes over, under the epoch after that, if it gets no further. How a store is filled is
 its service's own.
 """
 
@@ -39,7 +39,7 @@ class Rebuilding(ABC):
         takeover_s: float,
         on_recovered: Callable[[str], None],
     ) -> None:
-        """`takeover_s`: how long another replica may take. `on_recovered` is told of it on each replica."""
+        """`takeover_s`: how long another one may be silent. `on_recovered` is told of it on each replica."""
         self._service = service
         self._epochs = epochs
         self._definitions = definitions
@@ -47,8 +47,9 @@ class Rebuilding(ABC):
         self._on_recovered = on_recovered
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._condemned: dict[str, int] = {}
-        # The entry of the epoch that this replica began last: what it left unfinished it need not wait for.
-        self._begun: dict[str, int] = {}
+        # The epoch that this replica began last, and when it was written: what it left unfinished it need not
+        # wait for.
+        self._begun: dict[str, tuple[Epoch, float]] = {}
 
     @abstractmethod
     async def holds(self, definition: Definition, epoch: Epoch) -> bool:
@@ -78,8 +79,18 @@ class Rebuilding(ABC):
     async def check_epoch(self, sale: str, epoch: Epoch) -> None:
         """Raises Superseded where this epoch is not the latest any more."""
         current = await self._epochs.current(self._service, sale)
-        if current is None or current.revision != epoch.revision:
+        if current is None or current.number != epoch.number:
             raise Superseded
+
+    async def still_at_it(self, sale: str) -> None:
+        """Says now and then that the rebuild gets on, so that nobody takes over. Raises Superseded."""
+        epoch, written = self._begun[sale]
+        if time.monotonic() < written + self._takeover_s / 3:
+            return
+        renewed = await self._epochs.renew(self._service, sale, epoch)
+        if renewed is None:
+            raise Superseded
+        self._begun[sale] = renewed, time.monotonic()
 
     async def _run(self, sale: str) -> None:
         pause_s = RETRY_S
@@ -123,7 +134,7 @@ class Rebuilding(ABC):
                 is_condemned = epoch.number <= self._condemned.get(sale, 0)
                 if not is_condemned and await self.holds(definition, epoch):
                     return
-            elif epoch is not None and epoch.number > 1 and epoch.revision != self._begun.get(sale):
+            elif epoch is not None and epoch.number > 1 and not self._began(sale, epoch):
                 # Another replica is at it, or was.
                 if waited[0] != epoch.revision:
                     waited = (epoch.revision, time.monotonic())
@@ -135,17 +146,21 @@ class Rebuilding(ABC):
                 return
             await asyncio.sleep(RETRY_S)
 
+    def _began(self, sale: str, epoch: Epoch) -> bool:
+        begun = self._begun.get(sale)
+        return begun is not None and begun[0].number == epoch.number
+
     async def _is_rebuilt(self, definition: Definition, epoch: Epoch) -> bool:
         """Whether this replica filled the store; not where another began anew meanwhile."""
         sale, began = definition.sale.sale, time.monotonic()
-        self._begun[sale] = epoch.revision
+        self._begun[sale] = epoch, began
         log.warning("rebuild_begins", sale=sale, epoch=epoch.number)
         try:
             changes = await self.rebuild(definition, epoch)
         except (NotLoaded, Superseded):
             log.warning("rebuild_superseded", sale=sale, epoch=epoch.number)
             return False
-        if await self._epochs.mark_loaded(self._service, sale, epoch) is None:
+        if await self._epochs.mark_loaded(self._service, sale, self._begun[sale][0]) is None:
             return False
         metrics.REBUILDS.labels(self._service).inc()
         log.warning(

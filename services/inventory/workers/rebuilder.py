@@ -97,6 +97,7 @@ class Rebuilder(Rebuilding):
                 await self.check_epoch(sale, epoch)
         await self._tell(sale, replay, rebuild.changes)
         for part in parts_of(replay, orders, house, stamp):
+            await self.still_at_it(sale)
             await self._store.fill(definition, epoch, part)
         return [events.act_name(change.act) for change in rebuild.changes]
 

@@ -96,6 +96,7 @@ class Rebuilder(Rebuilding):
         subject = subject_of(sale)
         async for message in read_all(self._js, stream_of(subject), subject, after=after):
             for part in filling.take(pb.QueueBatch.FromString(message.data).changes):
+                await self.still_at_it(sale)
                 await self._store.fill(sale, epoch, part)
             after = message.seq
         await self._store.fill(sale, epoch, filling.rest())

@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from catraca.sale.v1 import sale_pb2
 
+from services.kit import rebuilding
 from services.kit.definitions import Definition
 from services.kit.epochs import Epoch
 from services.kit.errors import Refusal
@@ -19,8 +21,10 @@ class Bucket:
     """Epochs by compare-and-set, as `Epochs` has them."""
 
     entry: Epoch | None = field(default_factory=lambda: Epoch(1, True, 1, 0))
+    reads: int = 0
 
     async def current(self, service: str, sale: str) -> Epoch | None:
+        self.reads += 1
         return self.entry
 
     async def create(self, service: str, sale: str, after: Epoch | None = None) -> Epoch | None:
@@ -28,6 +32,12 @@ class Bucket:
             return None
         number, revision = (after.number, after.revision) if after else (0, 0)
         self.entry = Epoch(number + 1, False, revision + 1, 0)
+        return self.entry
+
+    async def renew(self, service: str, sale: str, epoch: Epoch) -> Epoch | None:
+        if epoch != self.entry:
+            return None
+        self.entry = replace(epoch, revision=epoch.revision + 1)
         return self.entry
 
     async def mark_loaded(self, service: str, sale: str, epoch: Epoch) -> Epoch | None:
@@ -123,6 +133,46 @@ async def test_one_that_does_not_finish_is_taken_over_from() -> None:
     await dying.close()
 
     assert store.rebuilt == ["dying 2", "heir 3"]
+
+
+async def test_nobody_takes_over_from_one_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(rebuilding, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(rebuilding, "RETRY_S", 0.01)
+    bucket, store = Bucket(), Store()
+    slow, heir = (Replica(name, bucket, store, takeover_s=30, hangs=True) for name in ("slow", "heir"))
+
+    async def looked() -> None:
+        """The heir has seen the epoch as it is."""
+        seen = bucket.reads
+        async with asyncio.timeout(10):
+            while bucket.reads < seen + 2:
+                await asyncio.sleep(0.01)
+
+    slow.recover("sale")
+    async with asyncio.timeout(10):
+        while not store.rebuilt:
+            await asyncio.sleep(0.01)
+    heir.recover("sale")
+    await looked()
+    for _ in range(3):
+        now += 25
+        await slow.still_at_it("sale")
+        await looked()
+    assert store.rebuilt == ["slow 2"]
+    # Not at every step: each is written to the bucket.
+    entry, now = bucket.entry, now + 5
+    await slow.still_at_it("sale")
+    assert bucket.entry == entry
+
+    now += 26
+    async with asyncio.timeout(10):
+        while store.rebuilt != ["slow 2", "heir 3"]:
+            await asyncio.sleep(0.01)
+    with pytest.raises(rebuilding.Superseded):
+        await slow.still_at_it("sale")
+    await slow.close()
+    await heir.close()
 
 
 @pytest.mark.parametrize("failure", [NotLoaded(), Refusal("UNAVAILABLE"), OSError()], ids=repr)
