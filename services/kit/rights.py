@@ -96,7 +96,7 @@ REDIS: Mapping[str, Keys] = {
             ),
             *("time", "unlink", "xadd", "zadd", "zremrangebyscore"),
         ),
-        direct=("evalsha", "eval", "time", *_RELAY),
+        direct=("evalsha", "eval", "time", "wait", *_RELAY),
     ),
     "inventory": Keys(
         "i:*",

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.kit import metrics
 from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script
-from services.kit.redis import OUTAGES
+from services.kit.redis import ONLY_ONE, OUTAGES, Copies
 
 log = get_logger(__name__)
 
@@ -50,13 +50,18 @@ class Runs:
         keys_of: Callable[[str], Sequence[str]],
         epochs: EpochBook,
         last_published: Callable[[str], Awaitable[int]],
+        copies: Copies = ONLY_ONE,
     ) -> None:
-        """`last_published` answers the sequence of the last change of a sale that JetStream has."""
+        """`last_published` answers the sequence of the last change of a sale that JetStream has.
+
+        `copies` are the replicas of Redis that must have what a run changed before it is answered.
+        """
         self._redis = redis
         self._script = script
         self._keys_of = keys_of
         self._epochs = epochs
         self._last_published = last_published
+        self._copies = copies
         # The last change that was seen of each sale, and under which epoch: it says nothing of another one.
         self._known: dict[str, tuple[int, int]] = {}
         # How often a connection was lost, in all and as it was when each sale was last compared with
@@ -175,7 +180,7 @@ class Runs:
     async def _once(
         self, sale: str, envelope: Mapping[str, object], commands: Sequence[Command]
     ) -> list[Result]:
-        return await self._script.run(self._redis, self._keys_of(sale), envelope, commands)
+        return await self._script.run(self._redis, self._keys_of(sale), envelope, commands, self._copies)
 
     async def _patiently(self, once: Callable[[], Awaitable[R]]) -> R:
         """What is asked for, sent again where its answer was lost."""

@@ -83,7 +83,12 @@ def wire(settings: Settings, redis: Redis, nc: Client, channels: Channels) -> Pa
     definitions, epochs, seeds, stock = Definitions(js), Epochs(js), Seeds(js), StockNews(js)
     cache = EpochCache(epochs)
     store = LineStore(
-        redis, cache, lambda sale: last_published(js, sale), settings.rejoin_pause_s, settings.challenge_s
+        redis,
+        cache,
+        lambda sale: last_published(js, sale),
+        settings.rejoin_pause_s,
+        settings.challenge_s,
+        kit_redis.Copies.of(settings.redis_url, settings.redis_copies, settings.redis_copies_ms),
     )
     ledger = GrpcLedger(channels.channel(settings.inventory_target))
     trees = Trees(store, seeds.salt, cache.last)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from services.kit.errors import Refusal, refuse_word
 from services.kit.lua import Script, raw
+from services.kit.redis import ONLY_ONE, Copies
 from services.kit.relay import BuildBatch, OutboxRelay
 from services.kit.runs import Command, EpochBook, Result, Runs
 from services.queue.draw import BUYER_BYTES
@@ -58,17 +59,18 @@ class LineStore:
         last_published: Callable[[str], Awaitable[int]],
         rejoin_pause_s: float = 0.0,
         challenge_s: float = 600.0,
+        copies: Copies = ONLY_ONE,
     ) -> None:
         """`redis` answers bytes. `last_published` answers the last change of a line that JetStream has.
 
         `rejoin_pause_s` is the least time between two joins of who left. `challenge_s` is how long a
-        challenge can be solved, and so how long a used one is remembered.
+        challenge can be solved, and so how long a used one is remembered. `copies` as for Runs.
         """
         self.rejoin_pause_s = rejoin_pause_s
         self._challenge_ms = round(challenge_s * 1000)
         self._redis = redis
         self._epochs = epochs
-        self._runs = Runs(redis, load_script(), keys_of, epochs, last_published)
+        self._runs = Runs(redis, load_script(), keys_of, epochs, last_published, copies)
         self.on_lost = self._runs.on_lost
         self.on_changes = self._runs.on_changes
         self.connection_lost = self._runs.connection_lost

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from local.servers.redis import Redis as RedisServer
 from services.kit.errors import Refusal
 from services.kit.lua import NotLoaded, Script
-from services.kit.redis import connect
+from services.kit.redis import ONLY_ONE, Copies, connect
 from services.kit.runs import TRIES, Runs
 
 # Counts up, and answers only what has reached what was seen.
@@ -34,12 +34,13 @@ class Book:
 class Counter:
     """A store that counts; `published` is what JetStream has of it."""
 
-    def __init__(self, redis: Redis, folder: Path, sale: str) -> None:
+    def __init__(self, redis: Redis, folder: Path, sale: str, copies: Copies = ONLY_ONE) -> None:
         (folder / "lua").mkdir(exist_ok=True)
         (folder / "lua" / "dispatch.lua").write_text(DISPATCH)
         self.sale, self.redis, self.published, self.asked = sale, redis, 0, 0
         script = Script.load(folder / "lua", ("count",))
-        self.runs = Runs(redis, script, lambda sale: [f"{sale}:count"], Book(), self.last_published)
+        keys = [f"{sale}:count"]
+        self.runs = Runs(redis, script, lambda sale: keys, Book(), self.last_published, copies)
         self.lost: list[tuple[str, int]] = []
         self.changed = 0
         self.runs.on_lost(lambda sale, condemned: self.lost.append((sale, condemned)))
@@ -149,3 +150,16 @@ async def test_a_lost_answer_is_asked_for_again_after_comparing(
     with pytest.raises(ConnectionError):
         await counter.add()
     assert await counter.add() == 10
+
+
+async def test_nothing_is_answered_that_too_few_copies_have(
+    counter: Counter, tmp_path: Path, sale_id: str
+) -> None:
+    """This Redis has no replica; what was asked for is done all the same, and asked for again."""
+    lonely = Counter(counter.redis, tmp_path, sale_id, Copies(1, 10))
+    await lonely.set(5)
+
+    with pytest.raises(TimeoutError):
+        await lonely.add()
+
+    assert await counter.add(0) == 5 + TRIES

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from catraca.events.v1 import events_pb2 as pb
 from catraca.queue.v1 import queue_pb2
+from catraca.sale.v1 import sale_pb2
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -21,7 +22,7 @@ from services.kit.relay import outbox_headers
 from services.kit.streams import last_message, publish_fenced, read_all
 from services.queue.events import act_of, subject_of
 from services.queue.ledger import Callee
-from services.queue.states import Availability, Joiner, PlaceState, Standing
+from services.queue.states import Availability, Joiner, Phase, PlaceState, Standing
 from services.queue.store import LineStore, keys_of
 from services.queue.workers.rebuilder import Rebuilder
 from tests.drand import Chain, Relay
@@ -287,6 +288,16 @@ async def test_an_emptied_line_is_as_before(case: Case, phase: Callable[[Case], 
     assert epoch is not None and (epoch.number, epoch.loaded) == (2, True)
     # Another replica sees the same, and what is done from here on is published after it.
     assert await case.seen(await case.another()) == before
+
+
+async def test_a_sale_without_a_line_is_filled_again_too(case: Case) -> None:
+    await case.start(kind=sale_pb2.LINE_KIND_NONE, opens_in_s=-1)
+    await case.published()
+    await case.empty()
+    await case.define(paused=True)
+
+    assert (await patiently(lambda: case.store.standing(case.sale))).phase is Phase.PAUSED
+    assert [act_of(change) for change in await case.published()] == ["DEFINED", "REBUILT", "DEFINED"]
 
 
 async def test_codes_are_used_up_as_before(case: Case) -> None:
