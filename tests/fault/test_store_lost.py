@@ -309,7 +309,7 @@ async def empty_line(stack: Stack) -> str:
 
 
 class LineLost(Upheaval):
-    """The line is lost in the lobby, and twice while its turns run."""
+    """The line is lost in the lobby, and again when `act` says so."""
 
     async def run(self, stack: Stack, opens_at: float) -> None:
         await asyncio.sleep(max(0.0, opens_at - 1.0 - time.time()))
@@ -326,6 +326,8 @@ async def test_a_line_that_is_lost_again_and_again_is_the_same_line(stack: Stack
         for _ in range(2):
             sales.append(await empty_line(stack))
             await asyncio.sleep(1.0)
+        # And once it comes back with the same data.
+        await kill(stack, sales[0])
 
     lost = LineLost("loss of the line", act, unnoticed=False)
     report = await rush(LINE, Console(file=io.StringIO()), stack, upheaval=lost)
