@@ -75,9 +75,7 @@ def _pieces(change: pb.QueueChange) -> Iterator[Change]:
     """A change as the script takes it; one of many in pieces, each but the last with `more`."""
     piece: Change = {"act": act_of(change), "sequence": change.sequence, "at_ms": change.at_ms}
     match change.act:
-        case pb.QUEUE_ACT_JOINED:
-            yield from _some(piece, change, change.buyers)
-        case pb.QUEUE_ACT_ASKED:
+        case pb.QUEUE_ACT_JOINED | pb.QUEUE_ACT_ASKED:
             yield from _some(piece, change, change.buyers)
         case pb.QUEUE_ACT_CODES:
             yield from _some(piece | {"uses": change.uses}, change, change.codes)
