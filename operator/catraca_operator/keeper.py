@@ -12,7 +12,17 @@ from catraca_operator.clock import Clock
 from catraca_operator.fleet import Body
 from catraca_operator.floors import Crowd, Wish, begins_ms, ends_ms
 from catraca_operator.forecast import Forecast, PerReplica, Sample, forecast, thinned
-from catraca_operator.reconcile import Actual, Archive, Boundary, Define, Limits, Plan, reconcile, wish_of
+from catraca_operator.reconcile import (
+    Action,
+    Actual,
+    Boundary,
+    Define,
+    Limits,
+    Pause,
+    Plan,
+    reconcile,
+    wish_of,
+)
 from catraca_operator.resources import AWAY, FINALIZER, Changed, Cluster, Gone, why
 from catraca_operator.sales import Sales, Seen
 from catraca_operator.spec import Desired, decode, time_text
@@ -252,12 +262,14 @@ class Keeper:
         if before is None or self._forecast is None or before.replicas != self._forecast.replicas:
             self._scaling.wake()
 
-    async def _act(self, action: Define | Archive) -> Refused | None:
+    async def _act(self, action: Action) -> Refused | None:
         """Do it; the services' no, where they said one. What cannot be reached now is no answer."""
         name = self._body["metadata"]["name"]
         try:
             if isinstance(action, Define):
                 await self._sales.define(name, action.spec)
+            elif isinstance(action, Pause):
+                await self._sales.pause(name, action.paused)
             else:
                 await self._sales.archive(name)
         except Refusal as refusal:

@@ -46,11 +46,18 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Stop the calling, or go on with it; the rest of what the services hold stays."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
     """Free the sale's live stores."""
 
 
-Action = Define | Archive
+Action = Define | Pause | Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ def reconcile(desired: Desired, actual: Actual, now_ms: int, limits: Limits) -> 
         crowds=actual.crowds,
     )
     hold = _should_hold_back(facts, bool(before.get("heldBack")), limits)
-    action = None if actual.refused or not actual.answered else _action(facts, before, hold)
+    action = _action(facts, before, hold) if actual.answered else None
     differs = actual.sale is None or _differs(desired, actual.sale)
     held = hold or (
         bool(before.get("heldBack")) and _is_paused(actual.sale) and not desired.definition.paused
@@ -149,25 +156,41 @@ def _is_gone(facts: Facts) -> bool:
 
 def _action(facts: Facts, before: Mapping[str, Any], hold: bool) -> Action | None:
     desired, sale = facts.desired, facts.sale
+    if facts.refused is not None:
+        return _pausing(facts, before, hold)
     if desired.deleting:
         return _draining(facts)
     if sale is None:
         return Define(_with_pause(desired.definition, desired.definition.paused or hold))
     if sale.phase == SALE_PHASE_ARCHIVED:
         return None
-    held_before = bool(before.get("heldBack"))
     paused = desired.definition.paused or hold
-    # Someone may have paused the sale itself, in an emergency: only a change of the resource's author, or the
-    # end of what the operator began itself, changes that.
-    ours = before.get("observedGeneration") != desired.generation or held_before
     if _differs(desired, sale):
+        ours = _is_pause_ours(facts, before)
         return Define(_with_pause(desired.definition, paused if ours else sale.spec.paused))
-    if hold and not held_before:
+    pausing = _pausing(facts, before, hold)
+    return Define(_with_pause(desired.definition, paused)) if pausing is not None else None
+
+
+def _is_pause_ours(facts: Facts, before: Mapping[str, Any]) -> bool:
+    """Whether it is for the operator to pause and resume.
+
+    Someone may have paused the sale itself, in an emergency: only a change of the resource's author, or the
+    end of what the operator began itself, changes that.
+    """
+    return before.get("observedGeneration") != facts.desired.generation or bool(before.get("heldBack"))
+
+
+def _pausing(facts: Facts, before: Mapping[str, Any], hold: bool) -> Pause | None:
+    """The author's pause, or the operator's own; asked for alone where the rest of a change was refused."""
+    desired, sale = facts.desired, facts.sale
+    if sale is None or sale.phase in OVER or desired.deleting:
+        return None
+    if hold and not before.get("heldBack"):
         # The status says it first: whoever finds the sale paused must know by whom.
         return None
-    if ours and sale.spec.paused != paused and sale.phase not in OVER:
-        return Define(_with_pause(desired.definition, paused))
-    return None
+    paused = desired.definition.paused or hold
+    return Pause(paused) if _is_pause_ours(facts, before) and sale.spec.paused != paused else None
 
 
 def _draining(facts: Facts) -> Action | None:

@@ -18,6 +18,7 @@ from catraca.sale.v1.sale_pb2 import (
     ArchiveRequest,
     DefineRequest,
     GetSaleRequest,
+    PauseRequest,
     Sale,
     SalePhase,
     SaleSpec,
@@ -60,6 +61,10 @@ class Sales:
     async def define(self, name: str, spec: SaleSpec) -> None:
         """The sale under this definition, held by queue and inventory; the same again changes nothing."""
         await _answered(self._sales.Define(DefineRequest(sale=name, spec=spec), timeout=DEFINE_DEADLINE_S))
+
+    async def pause(self, name: str, paused: bool) -> None:
+        """Stop the calling or go on with it, whatever else is asked for; the same again changes nothing."""
+        await _answered(self._sales.Pause(PauseRequest(sale=name, paused=paused), timeout=DEFINE_DEADLINE_S))
 
     async def archive(self, name: str) -> None:
         """CLOSED → ARCHIVED. Raises SALE_NOT_SETTLED while something is under way."""

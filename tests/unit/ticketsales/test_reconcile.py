@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 from catraca.sale.v1 import sale_pb2 as pb
-from catraca_operator.reconcile import Actual, Archive, Define, Plan, next_transition, reconcile, wish_of
+from catraca_operator.reconcile import (
+    Actual,
+    Archive,
+    Define,
+    Pause,
+    Plan,
+    next_transition,
+    reconcile,
+    wish_of,
+)
 from catraca_operator.spec import Desired, Schedule
 from catraca_operator.status import Refused
 
@@ -150,6 +159,36 @@ def test_somebody_elses_resuming_is_left_as_it_is(looked: Look) -> None:
     made = plan(desired(definition=paused()), looked(sale("OPEN")), RUNNING)
     assert made.action is None
     assert conditions(made)["Paused"] == ("False", "ResumedElsewhere")
+
+
+FIXED = Refused("DEFINITION_FIXED", "spec.currency is fixed since the commitment", "spec.currency")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_change_that_was_refused_does_not_keep_the_author_from_pausing(looked: Look, asked: bool) -> None:
+    wanted = definition(currency="EUR")
+    wanted.paused = asked
+    seen = sale("PAUSED", paused()) if not asked else sale("OPEN")
+    made = plan(desired(definition=wanted, generation=3), looked(seen, refused=FIXED), RUNNING)
+    assert made.action == Pause(asked)
+    # Until that is done the generation was not seen to.
+    assert made.status["observedGeneration"] == 1
+    done = sale("PAUSED", paused()) if asked else sale("OPEN")
+    after = plan(desired(definition=wanted, generation=3), looked(done, refused=FIXED), RUNNING)
+    assert after.action is None
+    assert after.status["observedGeneration"] == 3
+    assert conditions(after)["SpecValid"] == ("False", "DEFINITION_FIXED")
+
+
+def test_a_change_that_was_refused_resumes_nobodys_pause(looked: Look) -> None:
+    wanted = desired(definition=definition(currency="EUR"))
+    assert plan(wanted, looked(sale("PAUSED", paused()), refused=FIXED), RUNNING).action is None
+
+
+def test_a_change_that_was_refused_does_not_open_what_is_held_back(looked: Look) -> None:
+    wanted = desired(definition=definition(currency="EUR"), when_ready=True)
+    actual = looked(sale("LOBBY"), refused=FIXED, targets=WAITING, before=HELD)
+    assert plan(wanted, actual, OPENS - AHEAD).action == Pause(True)
 
 
 def test_what_is_over_is_not_paused(looked: Look) -> None:
