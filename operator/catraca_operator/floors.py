@@ -25,6 +25,8 @@ class Wish:
     override: Override | None = None
     expected: Mapping[str, int] = field(default_factory=dict)
     """Replicas by service that the forecast asks for."""
+    runs: bool = False
+    """It ran when it was looked at last, and by which times is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def holds(wish: Wish, service: str, now_ms: int) -> bool:
     """Whether the service's floor must not be lowered, for the sake of this sale."""
     if service not in wish.scaling.services:
         return False
-    return begins_ms(wish) - SKEW_MS <= now_ms < ends_ms(wish)
+    return wish.runs or begins_ms(wish) - SKEW_MS <= now_ms < ends_ms(wish)
 
 
 def overridden(wish: Wish, service: str, now_ms: int) -> bool:

@@ -20,7 +20,9 @@ from catraca_operator.reconcile import (
     Limits,
     Pause,
     Plan,
+    Stands,
     reconcile,
+    stands_of,
     wish_of,
 )
 from catraca_operator.resources import AWAY, FINALIZER, Changed, Cluster, Gone, why
@@ -88,6 +90,8 @@ class Keeper:
         self._changed_at: float | None = time.monotonic()
         self._samples: tuple[Sample, ...] = ()
         self._forecast: Forecast | None = None
+        self._stands: Stands | None = None
+        """What the services hold, as they said last."""
         self._failures = 0
         self._boundary: Boundary | None = None
         """The next, until it was looked at."""
@@ -127,7 +131,7 @@ class Keeper:
         """What the sale wants of floors; None for a resource that cannot be read."""
         if self.desired is None:
             return None
-        return wish_of(self.desired, self._forecast, self._body.get("status", {}))
+        return wish_of(self.desired, self._forecast, self._body.get("status", {}), self._stands)
 
     def _decode(self) -> None:
         # Another definition may have moved it.
@@ -236,6 +240,8 @@ class Keeper:
             seen = await self._sales.look(desired.name)
         except Refusal as refusal:
             answered, silence = False, f"{refusal.word}: {refusal.message}"
+        else:
+            self._stood(seen)
         if seen is not None and seen.standing is not None:
             self._foresee(desired, seen.standing.joined)
         return Actual(
@@ -247,19 +253,26 @@ class Keeper:
             targets=self._scaling.targets(),
             crowds=self._scaling.crowds(desired.name),
             forecast=self._forecast,
+            stood=self._stands,
             refused=refused,
             before=self._body.get("status", {}),
         )
 
     def _foresee(self, desired: Desired, joined: int) -> None:
         now_ms = self._clock.now_ms()
-        start = self._samples or (Sample(min(desired.schedule.lobby_ms, now_ms), 0),)
+        schedule = self._stands.schedule if self._stands is not None else desired.schedule
+        start = self._samples or (Sample(min(schedule.lobby_ms, now_ms), 0),)
         self._samples = thinned((*start, Sample(now_ms, joined)), now_ms)
         before = self._forecast
         self._forecast = forecast(
-            self._samples, desired.schedule.opens_ms, now_ms, desired.definition, self._per_replica
+            self._samples, schedule.opens_ms, now_ms, desired.definition, self._per_replica
         )
         if before is None or self._forecast is None or before.replicas != self._forecast.replicas:
+            self._scaling.wake()
+
+    def _stood(self, seen: Seen | None) -> None:
+        before, self._stands = self._stands, stands_of(seen.sale) if seen is not None else None
+        if before != self._stands:
             self._scaling.wake()
 
     async def _act(self, action: Action) -> Refused | None:

@@ -20,8 +20,8 @@ from catraca.sale.v1.sale_pb2 import (
 from catraca_operator import floors, status
 from catraca_operator.floors import Crowd, Wish
 from catraca_operator.forecast import Forecast
-from catraca_operator.spec import SERVICES, Desired, Schedule, schedule_of, time_ms, time_text
-from catraca_operator.status import OVER, Facts, Refused, Target
+from catraca_operator.spec import SERVICES, Desired, Scaling, Schedule, schedule_of, time_ms, time_text
+from catraca_operator.status import OVER, UNDER_WAY, Facts, Refused, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,19 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
+class Stands:
+    """What the services hold of a sale, as far as floors follow of it."""
+
+    schedule: Schedule
+    archived: bool
+
+
+def stands_of(sale: Sale) -> Stands:
+    """What the services hold."""
+    return Stands(schedule_of(sale.spec, 0), sale.phase == SALE_PHASE_ARCHIVED)
+
+
+@dataclass(frozen=True, slots=True)
 class Actual:
     """What there is, as it was seen last."""
 
@@ -84,6 +97,8 @@ class Actual:
     forecast: Forecast | None = None
     refused: Refused | None = None
     """The services' no to the action before this."""
+    stood: Stands | None = None
+    """What the services held when they were asked last, for when they do not answer."""
     before: Mapping[str, Any] = field(default_factory=dict)
     """The resource's status as it stands."""
 
@@ -102,20 +117,35 @@ class Plan:
 
 
 def wish_of(
-    desired: Desired, forecast: Forecast | None = None, before: Mapping[str, Any] | None = None
+    desired: Desired,
+    forecast: Forecast | None = None,
+    before: Mapping[str, Any] | None = None,
+    stands: Stands | None = None,
 ) -> Wish:
-    """What floors follow of a sale. Without a forecast of now, the one in the status counts."""
-    if forecast is not None:
-        expected: Mapping[str, int] = forecast.replicas
-    else:
-        expected = (before or {}).get("forecast", {}).get("replicas", {})
-    return Wish(desired.name, desired.schedule, desired.scaling, desired.override, expected)
+    """What floors follow of a sale. Without a forecast of now, the one in the status counts.
+
+    Its times are those that the services hold: a change that they refused must not take replicas from a sale
+    that runs. While these are not known, a sale that ran when it was looked at last keeps its floors.
+    """
+    status = before or {}
+    if stands is not None and stands.archived:
+        return Wish(desired.name, stands.schedule, Scaling())
+    expected = forecast.replicas if forecast is not None else status.get("forecast", {}).get("replicas", {})
+    return Wish(
+        desired.name,
+        stands.schedule if stands is not None else desired.schedule,
+        desired.scaling,
+        desired.override,
+        expected,
+        runs=stands is None and status.get("phase") in UNDER_WAY,
+    )
 
 
 def reconcile(desired: Desired, actual: Actual, now_ms: int, limits: Limits) -> Plan:
     """The next step for a sale. `now_ms` is the services' clock where it is known."""
     before = actual.before
-    wish = wish_of(desired, actual.forecast, before)
+    stands = stands_of(actual.sale) if actual.sale is not None else actual.stood
+    wish = wish_of(desired, actual.forecast, before, stands)
     facts = Facts(
         desired=desired,
         wish=wish,
@@ -250,7 +280,7 @@ def _should_hold_back(facts: Facts, held_before: bool, limits: Limits) -> bool:
     desired, now_ms = facts.desired, facts.now_ms
     if not desired.when_ready or desired.deleting or facts.sale is None:
         return False
-    opens_ms = desired.schedule.opens_ms
+    opens_ms = facts.wish.schedule.opens_ms
     if not opens_ms - limits.hold_back_ahead_ms <= now_ms < opens_ms + limits.hold_back_most_ms:
         return False
     if now_ms >= opens_ms and not held_before:
@@ -327,7 +357,7 @@ OBSERVED = ("counts", "line", "forecast", "observedAt")
 
 def next_transition(desired: Desired, wish: Wish, now_ms: int) -> tuple[int, str] | None:
     """What the schedule has next, and when."""
-    schedule: Schedule = desired.schedule
+    schedule = wish.schedule
     coming = [
         (schedule.opens_ms, "Open"),
         (schedule.closes_ms, "Close"),
@@ -358,17 +388,17 @@ def _boundary(facts: Facts) -> Boundary | None:
 
 
 def _wake_ms(facts: Facts, limits: Limits) -> int:
-    now_ms = facts.now_ms
+    now_ms, schedule = facts.now_ms, facts.wish.schedule
     running = facts.sale is not None and (
         facts.sale.phase not in OVER or facts.open_orders is None or facts.open_orders > 0
     )
-    near = running and now_ms >= facts.desired.schedule.lobby_ms - limits.idle_ms
+    near = running and now_ms >= schedule.lobby_ms - limits.idle_ms
     urgent = near or facts.desired.deleting or not facts.answered
     wake_ms = now_ms + (limits.refresh_ms if urgent else limits.idle_ms)
-    ahead_ms = facts.desired.schedule.opens_ms - limits.hold_back_ahead_ms
-    moments = [*floors.moments(facts.wish), facts.desired.schedule.lobby_ms]
+    ahead_ms = schedule.opens_ms - limits.hold_back_ahead_ms
+    moments = [*floors.moments(facts.wish), schedule.lobby_ms]
     if facts.desired.when_ready:
-        moments += [ahead_ms, facts.desired.schedule.opens_ms + limits.hold_back_most_ms]
+        moments += [ahead_ms, schedule.opens_ms + limits.hold_back_most_ms]
     boundary = _boundary(facts)
     if boundary is not None:
         moments.append(boundary.at_ms)

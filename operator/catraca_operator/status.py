@@ -21,6 +21,8 @@ from catraca_operator.spec import SERVICES, Desired, time_text
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 RUNNING = (SALE_PHASE_OPEN, SALE_PHASE_PAUSED)
 OVER = (SALE_PHASE_CLOSED, SALE_PHASE_ARCHIVED)
+# Phases with people in them, as the resource has them.
+UNDER_WAY = ("Lobby", "Open", "Paused")
 
 Condition = dict[str, Any]
 

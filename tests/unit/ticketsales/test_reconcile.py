@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from catraca.sale.v1 import sale_pb2 as pb
+from catraca_operator import floors
 from catraca_operator.reconcile import (
     Actual,
     Archive,
@@ -13,9 +14,10 @@ from catraca_operator.reconcile import (
     Plan,
     next_transition,
     reconcile,
+    stands_of,
     wish_of,
 )
-from catraca_operator.spec import Desired, Schedule
+from catraca_operator.spec import Desired, Schedule, time_text
 from catraca_operator.status import Refused
 
 from tests.unit.ticketsales.conftest import (
@@ -194,6 +196,50 @@ def test_a_change_that_was_refused_does_not_open_what_is_held_back(looked: Look)
 def test_what_is_over_is_not_paused(looked: Look) -> None:
     asked = desired(definition=paused(), generation=2)
     assert plan(asked, looked(sale("CLOSED"), open_orders=0), CLOSES).action is None
+
+
+# ---- what the services hold counts, not what they refused ----
+
+NEXT_WEEK = Schedule(OPENS + 600_000_000, OPENS + 604_800_000, CLOSES + 604_800_000)
+
+
+def moved() -> pb.SaleSpec:
+    """The definition a week later, which comes too late once the sale has opened."""
+    made, window = definition(), definition().window
+    for name, of in zip(
+        ("lobby_opens_at", "opens_at", "closes_at"),
+        (NEXT_WEEK.lobby_ms, NEXT_WEEK.opens_ms, NEXT_WEEK.closes_ms),
+        strict=True,
+    ):
+        getattr(window, name).FromMilliseconds(of)
+    made.window.CopyFrom(window)
+    return made
+
+
+def test_a_refused_move_lowers_no_floor_of_the_sale_that_runs(looked: Look) -> None:
+    refused = Refused("DEFINITION_FIXED", "spec.window.opensAt is fixed since the opening")
+    wanted = desired(definition=moved(), schedule=NEXT_WEEK, generation=2)
+    made = plan(wanted, looked(sale("OPEN"), refused=refused), RUNNING)
+    assert made.status["floors"] == {"queue": 6}
+    assert made.status["nextTransition"] == {"at": time_text(CLOSES), "action": "Close"}
+    wish = wish_of(wanted, stands=stands_of(sale("OPEN")))
+    assert (floors.wanted(wish, "queue", RUNNING), floors.holds(wish, "queue", RUNNING)) == (6, True)
+
+
+def test_an_operator_that_has_not_looked_yet_lowers_no_floor_of_a_sale_that_runs() -> None:
+    wanted = desired(definition=moved(), schedule=NEXT_WEEK, generation=2)
+    for phase in ("Lobby", "Open", "Paused"):
+        assert floors.holds(wish_of(wanted, before={"phase": phase}), "queue", RUNNING)
+    for phase in ("Scheduled", "Closed"):
+        assert not floors.holds(wish_of(wanted, before={"phase": phase}), "queue", RUNNING)
+
+
+def test_a_name_that_had_its_sale_asks_for_no_replicas(looked: Look) -> None:
+    made = plan(desired(), looked(sale("ARCHIVED"), before={}), RUNNING)
+    assert made.status["floors"] == {}
+    assert conditions(made)["Prewarmed"] == ("True", "NothingAsked")
+    wish = wish_of(desired(), stands=stands_of(sale("ARCHIVED")))
+    assert (floors.wanted(wish, "queue", RUNNING), floors.holds(wish, "queue", RUNNING)) == (0, False)
 
 
 # ---- holding back ----
