@@ -28,7 +28,7 @@ from catraca_operator.reconcile import (
 from catraca_operator.resources import AWAY, FINALIZER, Changed, Cluster, Gone, why
 from catraca_operator.sales import Sales, Seen
 from catraca_operator.spec import Desired, decode, time_text
-from catraca_operator.status import News, Refused, Target, news
+from catraca_operator.status import Condition, News, Refused, Target, known, news
 from services.kit.errors import Refusal
 from services.kit.logs import get_logger
 from services.kit.manifest import ManifestInvalid
@@ -92,6 +92,8 @@ class Keeper:
         self._forecast: Forecast | None = None
         self._stands: Stands | None = None
         """What the services hold, as they said last."""
+        self._known: list[Condition] = []
+        """What was known last of each condition."""
         self._failures = 0
         self._boundary: Boundary | None = None
         """The next, until it was looked at."""
@@ -325,8 +327,9 @@ class Keeper:
         before = self._body.get("status", {})
         if status == before:
             return
+        self._known = known(self._known, before.get("conditions", ()))
         self._body = await self._cluster.write_status(self._body, status)
-        for each in news(before.get("conditions", ()), status["conditions"]):
+        for each in news(self._known, status["conditions"]):
             await self._tell(each)
 
     async def _tell(self, each: News) -> None:

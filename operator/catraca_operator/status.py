@@ -103,12 +103,14 @@ def spec_valid(facts: Facts) -> Judgement:
     if (facts.defined or facts.desired.deleting) and facts.sale is not None:
         return TRUE, "Defined", f"The services hold it as revision {facts.sale.revision}."
     if not facts.answered:
-        return UNKNOWN, "ServicesSilent", f"The services did not answer: {facts.silence}"
+        return _silent(facts)
     return UNKNOWN, "NotDefinedYet", "The services do not hold it yet."
 
 
 def window_open(facts: Facts) -> Judgement:
     """Whether the sale is between its opening and its closing, by the services' own word."""
+    if not facts.answered and facts.sale is None:
+        return _silent(facts)
     if facts.sale is None:
         return FALSE, "NotDefined", "The services have no such sale."
     phase = phase_name(facts.sale.phase)
@@ -203,6 +205,8 @@ def drained(facts: Facts) -> Judgement:
 
 def paused(facts: Facts) -> Judgement:
     """Whether calling is stopped, and by whom."""
+    if not facts.answered and facts.sale is None:
+        return _silent(facts)
     is_paused = facts.sale is not None and facts.sale.spec.paused
     if not is_paused:
         if facts.desired.definition.paused and facts.defined:
@@ -321,6 +325,12 @@ def news(before: Sequence[Condition], after: Iterable[Condition]) -> list[News]:
         if severity is not None:
             found.append(News(severity, reason, each["message"]))
     return found
+
+
+def known(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
+    """What was known last of each condition: one that is Unknown for a while makes no old news new."""
+    found = {each["type"]: each for each in before}
+    return list((found | {each["type"]: each for each in after if each["status"] != UNKNOWN}).values())
 
 
 def phase_name(phase: "SalePhase.ValueType") -> str:
