@@ -7,7 +7,7 @@ from typing import Any
 from catraca.sale.v1.sale_pb2 import LINE_KIND_DRAW, SaleSpec
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.manifest import defaulted, spec_of
+from services.kit.manifest import ManifestInvalid, defaulted, spec_of
 from services.kit.spec import duration_ms
 
 SERVICES = ("queue", "inventory", "checkout", "notifier")
@@ -68,11 +68,21 @@ class Desired:
 
 
 def decode(body: Mapping[str, Any]) -> Desired:
-    """Decode a resource as the API server has it. Raises ManifestInvalid: it may be of an older schema."""
+    """Decode a resource as the API server has it. Raises ManifestInvalid: it may be of another schema.
+
+    One that is being deleted needs no valid definition: it is drained by what the services hold.
+    """
     metadata = body["metadata"]
+    deleting = "deletionTimestamp" in metadata
     manifest = {field: body[field] for field in ("apiVersion", "kind", "spec")}
     manifest["metadata"] = {"name": metadata["name"]}
-    name, definition = spec_of(manifest)
+    try:
+        name, definition = spec_of(manifest)
+    except ManifestInvalid:
+        if not deleting:
+            raise
+        nothing = SaleSpec(), Schedule(0, 0, 0), Scaling()
+        return Desired(metadata["name"], metadata["generation"], *nothing, deleting=True)
     spec = defaulted(manifest)
     return Desired(
         name=name,
@@ -82,7 +92,7 @@ def decode(body: Mapping[str, Any]) -> Desired:
         scaling=_scaling(spec["scaling"]),
         override=_override(spec["override"]) if "override" in spec else None,
         when_ready=spec["openPolicy"] == "WhenReady",
-        deleting="deletionTimestamp" in metadata,
+        deleting=deleting,
     )
 
 

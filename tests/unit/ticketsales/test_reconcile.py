@@ -17,7 +17,7 @@ from catraca_operator.reconcile import (
     stands_of,
     wish_of,
 )
-from catraca_operator.spec import Desired, Schedule, time_text
+from catraca_operator.spec import Desired, Scaling, Schedule, time_text
 from catraca_operator.status import Refused
 
 from tests.unit.ticketsales.conftest import (
@@ -351,6 +351,14 @@ def test_then_the_resource_may_go(looked: Look, seen: pb.Sale | None) -> None:
     made = plan(DELETING, looked(seen), CLOSES)
     assert made.action is None
     assert made.released
+
+
+def test_what_can_be_read_no_more_is_drained_by_what_the_services_hold(looked: Look) -> None:
+    unread = Desired("show", 2, pb.SaleSpec(), Schedule(0, 0, 0), Scaling(), deleting=True)
+    assert defined(plan(unread, looked(sale("OPEN", promised=8)), RUNNING)) == paused()
+    spec = defined(plan(unread, looked(sale("PAUSED", paused())), RUNNING))
+    assert spec.window.closes_at.ToMilliseconds() == RUNNING
+    assert plan(unread, looked(None), RUNNING).released
 
 
 def test_silence_does_not_let_it_go(looked: Look) -> None:

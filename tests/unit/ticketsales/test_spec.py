@@ -75,6 +75,13 @@ def test_a_resource_of_another_schema_is_told_with_its_field() -> None:
         decode(example("festival", surprise=1))
 
 
+def test_what_is_being_deleted_needs_no_valid_definition() -> None:
+    body = example("festival", surprise=1)
+    body["metadata"]["deletionTimestamp"] = "2026-11-20T11:00:00Z"
+    made = decode(body)
+    assert (made.name, made.deleting, made.scaling) == ("festival-de-verao", True, Scaling())
+
+
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_700_000_000_123])
 def test_a_time_is_the_same_there_and_back(ms: int) -> None:
     assert time_ms(time_text(ms)) == ms
