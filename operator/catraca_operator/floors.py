@@ -10,7 +10,7 @@ other's writes: at each moment where the clocks disagree, the one that is behind
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from catraca_operator.spec import Override, Scaling, Schedule
+from catraca_operator.spec import SERVICES, Override, Scaling, Schedule
 
 SKEW_MS = 30_000
 
@@ -98,6 +98,12 @@ def moments(wish: Wish) -> Iterator[int]:
 def begins_ms(wish: Wish) -> int:
     """When the sale's warm-up begins."""
     return wish.schedule.lobby_ms - wish.scaling.lead_ms
+
+
+def rises_ms(wish: Wish, now_ms: int) -> int | None:
+    """The next moment at which the sale wants any replicas; None where none comes."""
+    coming = (at for at in moments(wish) if at > now_ms)
+    return min((at for at in coming if any(wanted(wish, name, at) for name in SERVICES)), default=None)
 
 
 def ends_ms(wish: Wish) -> int:

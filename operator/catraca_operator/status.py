@@ -130,7 +130,10 @@ def prewarmed(facts: Facts) -> Judgement:
     if not any(wanted.values()):
         if now_ms >= wish.schedule.closes_ms:
             return _after(facts)
-        return FALSE, "NotDue", f"The warm-up begins at {time_text(floors.begins_ms(wish))}."
+        rises_ms = floors.rises_ms(wish, now_ms)
+        if rises_ms is None:
+            return TRUE, "NothingAsked", "The sale asks for no floor."
+        return FALSE, "NotDue", f"The warm-up begins at {time_text(rises_ms)}."
     missing = []
     for name, count in wanted.items():
         target = facts.targets.get(name)

@@ -6,7 +6,7 @@ import pytest
 from catraca.queue.v1 import queue_pb2 as queue
 from catraca_operator.floors import Crowd
 from catraca_operator.reconcile import wish_of
-from catraca_operator.spec import Desired, Scaling
+from catraca_operator.spec import Desired, Replicas, Scaling
 from catraca_operator.status import Facts, News, conditions, judge, news
 
 from tests.unit.ticketsales.conftest import CLOSES, LOBBY, OPENS, definition, desired, override, sale, target
@@ -45,6 +45,8 @@ ROWS: list[tuple[str, tuple[str, str], Facts]] = [
     ("Prewarmed", ("False", "FloorsRestored"), facts(CLOSES + 50_000, targets={"queue": target(6, 1)})),
     ("Prewarmed", ("True", "NothingAsked"), facts(RUNNING, desired(scaling=Scaling()))),
     ("Prewarmed", ("False", "WarmingUp"), facts(RUNNING, desired(override=override(CLOSES, notifier=2)))),
+    ("Prewarmed", ("True", "NothingAsked"),
+     facts(RUNNING, desired(scaling=Scaling(), override=override(OPENS, queue=2)))),
     ("WindowOpen", ("True", "Open"), facts(RUNNING)),
     ("WindowOpen", ("True", "Paused"), facts(RUNNING, sale=sale("PAUSED"))),
     ("WindowOpen", ("False", "Lobby"), facts(LOBBY, sale=sale("LOBBY"))),
@@ -102,6 +104,15 @@ def test_a_conflict_is_told_with_service_numbers_and_time() -> None:
 def test_replicas_without_metrics_do_not_come_down_and_that_is_said() -> None:
     made = facts(CLOSES + 50_000, targets={"queue": target(6, 1, metrics=False)})
     assert "queue have no metrics" in judge(made)["Prewarmed"][2]
+
+
+def test_a_warm_up_is_told_by_when_it_begins() -> None:
+    late = Scaling(60_000, 3, 50_000, services={"queue": Replicas(0, 6, 10)})
+    for now_ms in (LOBBY - 60_001, LOBBY):
+        _, reason, message = judge(facts(now_ms, desired(scaling=late), sale=sale("LOBBY")))["Prewarmed"]
+        assert (reason, message) == ("NotDue", "The warm-up begins at 1970-01-01T00:15:40Z.")
+    none = Scaling(services={"queue": Replicas(0, 0, 10)})
+    assert judged("Prewarmed", facts(RUNNING, desired(scaling=none))) == ("True", "NothingAsked")
 
 
 def test_every_reason_is_one_that_the_api_server_takes() -> None:
