@@ -262,7 +262,8 @@ def _differs(desired: Desired, sale: Sale) -> bool:
     wanted = _with_pause(desired.definition, sale.spec.paused)
     # What only Define knows: when a lobby without a time opens, and what a seating plan says.
     if not wanted.window.HasField("lobby_opens_at"):
-        wanted.window.lobby_opens_at.CopyFrom(sale.spec.window.lobby_opens_at)
+        lobby_ms = schedule_of(wanted, sale.created_at.ToMilliseconds()).lobby_ms
+        wanted.window.lobby_opens_at.FromMilliseconds(lobby_ms)
     known = {section.id: section for section in sale.spec.sections}
     for section in wanted.sections:
         if section.kind == SECTION_KIND_SEATED and section.id in known:

@@ -78,7 +78,17 @@ def test_a_sale_that_is_as_wanted_is_left_alone(looked: Look) -> None:
 def test_the_default_that_only_the_services_know_is_no_difference(looked: Look) -> None:
     wanted = definition()
     wanted.window.ClearField("lobby_opens_at")
-    assert plan(desired(definition=wanted), looked(sale("SCHEDULED")), BEFORE).action is None
+    seen = sale("SCHEDULED")
+    seen.created_at.FromMilliseconds(LOBBY)
+    assert plan(desired(definition=wanted), looked(seen), BEFORE).action is None
+
+
+def test_a_lobbys_time_that_is_taken_away_is_a_difference(looked: Look) -> None:
+    wanted = definition()
+    wanted.window.ClearField("lobby_opens_at")
+    seen = sale("SCHEDULED")
+    seen.created_at.FromMilliseconds(BEFORE)
+    assert defined(plan(desired(definition=wanted, generation=2), looked(seen), BEFORE)) == wanted
 
 
 def test_what_a_seating_plan_says_is_no_difference(looked: Look) -> None:
