@@ -134,6 +134,24 @@ def test_only_who_needs_it_reaches_the_api_server_and_the_outside() -> None:
     }
 
 
+@examples
+def test_a_job_that_runs_before_its_version_has_its_policy_before_it(name: str) -> None:
+    """At an upgrade the release's other policies are those of the version before, with its addresses."""
+    bodies = example(name)
+    hook, weight, after = (f"helm.sh/hook{end}" for end in ("", "-weight", "-delete-policy"))
+    early = [each for each in of_kind(bodies, "Job") if "pre-upgrade" in annotations(each).get(hook, "")]
+    ahead = [each for each in of_kind(bodies, "NetworkPolicy") if hook in annotations(each)]
+    assert {component_of(each) for each in ahead} == {component_of(each) for each in early}
+    for policy in ahead:
+        assert annotations(policy)[hook] == "pre-install,pre-upgrade"
+        assert annotations(policy)[after] == "before-hook-creation,hook-succeeded"
+        assert int(annotations(policy)[weight]) < min(int(annotations(each)[weight]) for each in early)
+
+
+def annotations(body: Json) -> Json:
+    return typing.cast("Json", body["metadata"].get("annotations", {}))
+
+
 def test_addresses_name_services_that_there_are() -> None:
     for name in EXAMPLES:
         bodies = example(name)
