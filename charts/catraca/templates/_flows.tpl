@@ -61,9 +61,20 @@ Who calls whom within the release, the one list that all NetworkPolicies are mad
 {{- if and (has .component (list "queue" "inventory")) (not $v.dev.redis.enabled) }}{{ $ports = concat $ports $v.networkPolicy.redisPorts }}{{ end -}}
 {{- if and (has .component (list "queue" "inventory" "checkout" "notifier" "prepare")) (not $v.dev.nats.enabled) }}{{ $ports = concat $ports $v.networkPolicy.natsPorts }}{{ end -}}
 {{- if and (has .component (list "checkout" "prepare")) (not $v.dev.postgres.enabled) (not $v.postgres.cloudNativePG.enabled) }}{{ $ports = concat $ports $v.networkPolicy.postgresPorts }}{{ end -}}
-{{- if and (has .component (list "queue" "inventory" "checkout" "notifier" "edge" "tokens")) (not $v.dev.issuer.enabled) }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
+{{- if and (has .component (list "queue" "inventory" "checkout" "notifier" "edge" "tokens")) (not $v.dev.issuer.enabled) }}
+  {{- $ports = concat $ports $v.networkPolicy.httpPorts }}
+  {{- $ports = append $ports (include "catraca.port" (ternary (include "catraca.tokenUrl" .root) (include "catraca.jwksUrl" .root) (eq .component "tokens"))) }}
+{{- end -}}
 {{- if and (eq .component "queue") $v.queue.settings.drand_urls }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
-{{- if and (eq .component "checkout") (not $v.dev.sandbox.enabled) }}{{ $ports = concat $ports $v.networkPolicy.httpPorts }}{{ end -}}
-{{- if and (has .component (list "queue" "inventory" "checkout" "notifier")) $v.monitoring.tracing.endpoint }}{{ $ports = concat $ports $v.networkPolicy.otlpPorts }}{{ end -}}
-{{- toJson ($ports | uniq) -}}
+{{- if and (eq .component "checkout") (not $v.dev.sandbox.enabled) }}{{ $ports = append (concat $ports $v.networkPolicy.httpPorts) (include "catraca.port" (include "catraca.sandboxUrl" .root)) }}{{ end -}}
+{{- if and (has .component (list "queue" "inventory" "checkout" "notifier")) $v.monitoring.tracing.endpoint }}{{ $ports = append (concat $ports $v.networkPolicy.otlpPorts) (include "catraca.port" $v.monitoring.tracing.endpoint) }}{{ end -}}
+{{- $numbers := list -}}
+{{- range $ports }}{{ $numbers = append $numbers (int .) }}{{ end -}}
+{{- toJson ($numbers | uniq) -}}
+{{- end -}}
+
+{{/* The port of a URL, its scheme's where it has none. */}}
+{{- define "catraca.port" -}}
+{{- $url := urlParse . -}}
+{{- if contains ":" $url.host }}{{ splitList ":" $url.host | last }}{{ else }}{{ ternary "443" "80" (eq $url.scheme "https") }}{{ end -}}
 {{- end -}}

@@ -12,8 +12,10 @@ from tests.cluster.chart.charts import (
     component_of,
     environment,
     example,
+    objects,
     of_kind,
     pods,
+    rendered_text,
 )
 from tests.cluster.chart.ours import our_pods
 
@@ -150,6 +152,26 @@ def test_a_job_that_runs_before_its_version_has_its_policy_before_it(name: str) 
 
 def annotations(body: Json) -> Json:
     return typing.cast("Json", body["metadata"].get("annotations", {}))
+
+
+def test_the_outside_is_reached_at_the_ports_of_its_urls() -> None:
+    given = {
+        "identity.issuer": "http://login.auth:8081/realms/x",
+        "identity.jwksUrl": "http://login.auth:8081/realms/x/certs",
+        "identity.tokens.client.tokenUrl": "http://login.auth:8082/token",
+        "payment.sandbox.url": "http://pay.shop:8090",
+        "monitoring.tracing.endpoint": "http://otel.monitoring:14318/v1/traces",
+    }
+    told = [word for path, url in given.items() for word in ("--set", f"{path}={url}")]
+    bodies = objects(rendered_text("--values", str(EXAMPLES["production"]), *told))
+    ports = {
+        component: {port["port"] for rule in policy_of(bodies, component)["egress"] for port in rule["ports"]}
+        for component in ("queue", "inventory", "checkout", "notifier", "edge", "tokens")
+    }
+    for component in ("queue", "inventory", "checkout", "notifier"):
+        assert {8081, 14318} <= ports[component]
+    assert 8090 in ports["checkout"] and 8090 not in ports["queue"]
+    assert 8081 in ports["edge"] and 8082 in ports["tokens"] and 8081 not in ports["tokens"]
 
 
 def test_addresses_name_services_that_there_are() -> None:
