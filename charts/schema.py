@@ -32,6 +32,8 @@ URL: Json = {"type": "string", "pattern": r"^(https?://[^\s/]+(/\S*)?)?$"}
 PERCENTAGE: Json = {"type": "integer", "minimum": 1, "maximum": 100}
 COUNT: Json = {"type": "integer", "minimum": 1}
 SECONDS: Json = {"type": "integer", "minimum": 0, "maximum": 3600}
+# As long as a service takes: services/kit/settings.py.
+STOPPING: Json = {"type": "integer", "minimum": 0, "maximum": 600}
 
 SHAPES: Mapping[str, Json] = {
     "fullnameOverride": {"type": "string", "pattern": r"^([a-z]([-a-z0-9]{0,38}[a-z0-9])?)?$"},
@@ -45,8 +47,8 @@ SHAPES: Mapping[str, Json] = {
     "nats.streamReplicas": {"enum": [1, 3, 5]},
     "postgres.cloudNativePG.instances": COUNT,
     "prepare.timeoutSeconds": {"type": "integer", "minimum": 10, "maximum": 86400},
-    "shutdown.lameDuckSeconds": SECONDS,
-    "shutdown.drainSeconds": SECONDS,
+    "shutdown.lameDuckSeconds": STOPPING,
+    "shutdown.drainSeconds": STOPPING,
     "shutdown.slackSeconds": SECONDS,
     "autoscaling.source": {"enum": ["External", "Keda", "Cpu"]},
     "autoscaling.metricLabels": TEXTS,

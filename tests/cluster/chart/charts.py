@@ -37,10 +37,10 @@ class NotRendered(Exception):
     """Helm refused; the message is what it wrote."""
 
 
-def rendered_text(*arguments: str, major: int = 4, apis: bool = True) -> str:
+def rendered_text(*arguments: str, major: int = 4, apis: bool = True, release: str = RELEASE) -> str:
     """What `helm template` writes, hooks and tests included."""
     known = [f"--api-versions={api}" for api in INSTALLED] if apis else []
-    command = [str(program(f"helm{major}")), "template", RELEASE, str(CHART), "--namespace", "shop"]
+    command = [str(program(f"helm{major}")), "template", release, str(CHART), "--namespace", "shop"]
     told = [*command, "--kube-version", VERSION, *known, *arguments]
     done = subprocess.run(told, capture_output=True, text=True, check=False)
     if done.returncode != 0:

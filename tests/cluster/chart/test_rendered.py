@@ -355,6 +355,16 @@ REFUSED = {
         ["--set", "queue.autoscaling.baseFloor=50"],
         "baseFloor is more than maxReplicas",
     ),
+    "a floor of the edge above its roof": (
+        ["--set", "edge.autoscaling.minReplicas=50"],
+        "edge.autoscaling.minReplicas is more than maxReplicas",
+    ),
+    "longer than a service takes": (["--set", "shutdown.drainSeconds=900"], "drainSeconds"),
+    "a label of the chart's own": (
+        ["--set", "commonLabels.app\\.kubernetes\\.io/component=x"],
+        "commonLabels",
+    ),
+    "a label that is none": (["--set", "commonLabels.team=the tickets"], "commonLabels"),
     "certificates for nobody": (["--set", "tls.certManager.enabled=true"], "tls.enabled"),
     "a gateway without a class": (["--set", "gateway.enabled=true"], "gateway.className"),
     "a gateway and TLS": (
@@ -370,6 +380,14 @@ def test_what_does_not_fit_is_refused_by_name(case: str) -> None:
     given = [] if case == "nothing is given" else ["--values", str(EXAMPLES["trial"])]
     with pytest.raises(NotRendered, match=re.escape(words)):
         rendered_text(*given, *arguments)
+
+
+@pytest.mark.parametrize("release", ["2026-final", "final.2026"])
+def test_a_name_that_no_service_may_have_is_refused(release: str) -> None:
+    trial = ("--values", str(EXAMPLES["trial"]))
+    with pytest.raises(NotRendered, match="fullnameOverride"):
+        rendered_text(*trial, release=release)
+    assert rendered_text(*trial, "--set", "fullnameOverride=final", release=release)
 
 
 @pytest.mark.parametrize(
