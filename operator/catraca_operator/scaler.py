@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Collection
 
+from kubernetes.client.exceptions import ApiException
+
 from catraca_operator import floors, metrics
 from catraca_operator.clock import Clock
 from catraca_operator.fleet import Fleet
@@ -85,6 +87,8 @@ class Scaler:
                 pass
 
     async def _raise_and_lower(self) -> None:
+        """Write every floor that is another. Raises, once all were tried, for one that was refused."""
+        refused: ApiException | None = None
         for service, target in self.targets().items():
             floor = target.floor
             metrics.FLOORS.labels(service).set(floor.wanted)
@@ -98,4 +102,11 @@ class Scaler:
             except (Gone, Changed):
                 # Whoever watches tells what became of it, and wakes this loop.
                 continue
+            except ApiException as error:
+                # What a policy of the cluster says of one service keeps no other from rising.
+                log.warning("floor_refused", service=service, problem=why(error))
+                refused = error
+                continue
             log.info("floor", service=service, before=target.present, after=floor.value, sales=floor.sales)
+        if refused is not None:
+            raise refused
