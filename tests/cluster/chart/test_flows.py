@@ -154,6 +154,24 @@ def annotations(body: Json) -> Json:
     return typing.cast("Json", body["metadata"].get("annotations", {}))
 
 
+@pytest.mark.parametrize(
+    ("component", "example_of", "given", "ports"),
+    [
+        ("edge", "trial", (), [8080]),
+        ("sandbox", "trial", (), []),
+        ("sandbox", "gateway", (), [8090]),
+        ("issuer", "trial", (), []),
+        ("issuer", "trial", ("--set", "identity.issuer=https://login.example"), [8080]),
+    ],
+)
+def test_who_has_an_address_for_browsers_is_reached_from_everywhere(
+    component: str, example_of: str, given: tuple[str, ...], ports: list[int]
+) -> None:
+    bodies = objects(rendered_text("--values", str(EXAMPLES[example_of]), *given))
+    rules = policy_of(bodies, component)["ingress"] or []
+    assert [port["port"] for rule in rules if "from" not in rule for port in rule["ports"]] == ports
+
+
 def test_the_outside_is_reached_at_the_ports_of_its_urls() -> None:
     given = {
         "identity.issuer": "http://login.auth:8081/realms/x",
