@@ -232,7 +232,7 @@ def _draining(facts: Facts) -> Action | None:
         return Archive()
     if not sale.spec.paused:
         return Define(_with_pause(sale.spec, True))
-    if sale.counts.promised:
+    if sale.counts.promised or not sale.HasField("counts"):
         return None
     return Define(_ended(sale.spec, facts.now_ms))
 

@@ -193,8 +193,10 @@ def drained(facts: Facts) -> Judgement:
         return (TRUE, "NotDefined", "There is no sale.") if facts.answered else _silent(facts)
     if facts.sale.phase == SALE_PHASE_ARCHIVED:
         return TRUE, "Archived", "The sale's live stores are freed; its streams stay for the audit."
-    counts = facts.sale.counts
+    counts, is_counted = facts.sale.counts, facts.sale.HasField("counts")
     if facts.sale.phase not in OVER:
+        if facts.desired.deleting and not is_counted:
+            return UNKNOWN, "NotCounted", "Whose turn runs is not counted yet."
         if facts.desired.deleting:
             return FALSE, "Draining", f"{counts.promised} units are promised, {counts.held} are held."
         return FALSE, "NotClosed", "The sale is not over."
@@ -203,6 +205,8 @@ def drained(facts: Facts) -> Judgement:
     if counts.held or counts.promised or facts.open_orders:
         told = f"{facts.open_orders} orders are open, {counts.held} units are held."
         return FALSE, "UnderWay", told
+    if not is_counted:
+        return UNKNOWN, "NotCounted", "The units are not counted yet."
     return TRUE, "Settled", "Nothing is under way."
 
 

@@ -332,6 +332,14 @@ def test_then_turns_end_by_themselves(looked: Look) -> None:
     assert not made.released
 
 
+def test_turns_that_nobody_counted_may_still_run(looked: Look) -> None:
+    seen = sale("PAUSED", paused())
+    seen.ClearField("counts")
+    made = plan(DELETING, looked(seen), RUNNING)
+    assert made.action is None
+    assert conditions(made)["Drained"] == ("Unknown", "NotCounted")
+
+
 def test_then_the_sale_is_over(looked: Look) -> None:
     spec = defined(plan(DELETING, looked(sale("PAUSED", paused(), held=3)), RUNNING))
     window = spec.window

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from catraca.queue.v1 import queue_pb2 as queue
+from catraca.sale.v1 import sale_pb2 as pb
 from catraca_operator.floors import Crowd
 from catraca_operator.reconcile import wish_of
 from catraca_operator.spec import Desired, Replicas, Scaling
@@ -26,6 +27,13 @@ def facts(now_ms: int, wanted: Desired | None = None, **changes: Any) -> Facts:
         "targets": {"queue": target(6, 6)},
     }
     return Facts(**made | changes)
+
+
+def uncounted(phase: str) -> pb.Sale:
+    """A sale of which inventory says nothing."""
+    made = sale(phase)
+    made.ClearField("counts")
+    return made
 
 
 def judged(kind: str, made: Facts) -> tuple[str, str]:
@@ -62,6 +70,8 @@ ROWS: list[tuple[str, tuple[str, str], Facts]] = [
     ("Drained", ("False", "UnderWay"), facts(CLOSES, sale=sale("CLOSED"), open_orders=1)),
     ("Drained", ("False", "UnderWay"), facts(CLOSES, sale=sale("CLOSED", held=1), open_orders=0)),
     ("Drained", ("True", "Settled"), facts(CLOSES, sale=sale("CLOSED", sold=9), open_orders=0)),
+    ("Drained", ("Unknown", "NotCounted"), facts(CLOSES, sale=uncounted("CLOSED"), open_orders=0)),
+    ("Drained", ("False", "UnderWay"), facts(CLOSES, sale=uncounted("CLOSED"), open_orders=1)),
     ("Drained", ("True", "Archived"), facts(CLOSES, sale=sale("ARCHIVED"))),
     ("CapacityLimited", ("False", "Enough"), facts(RUNNING)),
     ("CapacityLimited", ("True", "AboveMaxReplicas"), facts(RUNNING, crowds={"queue": CROWD})),
