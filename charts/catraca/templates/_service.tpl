@@ -91,7 +91,7 @@ spec:
   selector:
     {{- include "catraca.selector" . | nindent 4 }}
   ports:
-    - { name: grpc, port: 50051, targetPort: grpc, appProtocol: kubernetes.io/h2c }
+    - { name: grpc, port: 50051, targetPort: grpc{{ if not $v.tls.enabled }}, appProtocol: kubernetes.io/h2c{{ end }} }
     - { name: metrics, port: 9090, targetPort: metrics }
     {{- range $name, $port := .ports }}
     - { name: {{ $name }}, port: {{ $port }}, targetPort: {{ $name }} }

@@ -342,6 +342,14 @@ def lay_certificate(folder: Path) -> None:
     (folder / "ca-certificates.crt").write_bytes(made.ca.read_bytes())
 
 
+@examples
+def test_a_port_says_that_it_is_plain_only_where_it_is(name: str) -> None:
+    for service in SERVICES:
+        (body,) = of_kind(example(name), "Service", service)
+        (said,) = (each.get("appProtocol") for each in body["spec"]["ports"] if each["name"] == "grpc")
+        assert said == (None if name == "operators" else "kubernetes.io/h2c")
+
+
 # ---- refusals ----
 
 REFUSED = {
