@@ -59,7 +59,7 @@ async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of:
     await book.run(*(hold(f"buyer {number}", 1, 9) for number in range(6)))
     await book.at(120_000)
 
-    # An end of nine units costs one for its change and two for each unit: the second begins within the budget.
+    # An end of nine units costs one for its change, two for each unit: the second begins within the budget.
     first = await book.some([{"op": "expire"}], budget=20)
     left = await book.redis.zcard(key_of(book.sale, "due"))
     (last,) = await book.run({"op": "expire"}, budget=20)
