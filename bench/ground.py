@@ -66,6 +66,10 @@ class Ground:
         """Calls a second of the method that does nothing, each naming a buyer as the others do."""
         return (await self.play(self._empties)).all(0).rate
 
+    async def call(self, path: str, message: bytes) -> None:
+        """One call. Raises AssertionError where it is refused."""
+        (await flood(self.wires, [self.caller.call(path, message)], 1, ROUND_S)).all(0)
+
     async def play(self, prepared: Prepared) -> Played:
         """One round of unary calls, with JetStream at rest when it begins."""
         calls = prepared.ready(round(FASTEST * ROUND_S))
@@ -104,10 +108,13 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(service: str) -> AsyncIterator[Ground]:
-    """Starts it for the block, in a temporary folder on free ports."""
+async def ground(service: str, module: str = "") -> AsyncIterator[Ground]:
+    """Starts it for the block, in a temporary folder on free ports.
+
+    `module` runs the service, with more beside it than the empty method.
+    """
     with tempfile.TemporaryDirectory(prefix="catraca-bench-") as folder:
-        stack = Stack(Path(folder), modules={service: f"bench.served.{service}"})
+        stack = Stack(Path(folder), modules={service: module or f"bench.served.{service}"})
         async with stack, Connection(_targets(stack.running)) as connection:
             running = stack.running
             minter = running.minter()

@@ -104,15 +104,24 @@ async def script_us(client: Client) -> int:
 
 
 @asynccontextmanager
-async def own_redis() -> AsyncIterator[Client]:
-    """A client of a Redis that nobody else uses, and that does not wait for its disk."""
+async def redis_server() -> AsyncIterator[str]:
+    """The URL of a Redis that nobody else uses."""
     with tempfile.TemporaryDirectory(prefix="catraca-bench-") as folder:
         server = Redis(Path(folder))
         server.launch()
-        client = connect(server.url)
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+@asynccontextmanager
+async def own_redis() -> AsyncIterator[Client]:
+    """A client of such a Redis, which does not wait for its disk."""
+    async with redis_server() as url:
+        client = connect(url)
         try:
             await client.config_set("appendfsync", "no")
             yield client
         finally:
             await client.aclose()
-            server.stop()

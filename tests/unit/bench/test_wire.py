@@ -11,7 +11,7 @@ import pytest
 from bench.served import EMPTY
 from bench.wire import Call, Caller, Prepared, Wire, flood, paced
 
-REFUSE, COUNT = "/catraca.bench.Empty/Refuse", "/catraca.bench.Empty/Count"
+REFUSE, COUNT = "/catraca.bench.Beside/Refuse", "/catraca.bench.Beside/Count"
 FAILED_PRECONDITION = 9
 # As long as Python reads a number, so that each call is seen for what it is.
 LARGE = 4_000
@@ -41,12 +41,12 @@ async def served() -> AsyncIterator[tuple[Served, Caller, list[Wire]]]:
     """A server, and two connections to it."""
     behaviour = Served()
     handlers: dict[str, Any] = {
-        "Call": grpc.unary_unary_rpc_method_handler(behaviour.echo),
+        "Empty": grpc.unary_unary_rpc_method_handler(behaviour.echo),
         "Refuse": grpc.unary_unary_rpc_method_handler(behaviour.refuse),
         "Count": grpc.unary_stream_rpc_method_handler(behaviour.count),
     }
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("catraca.bench.Empty", handlers),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("catraca.bench.Beside", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     caller = Caller(f"127.0.0.1:{port}", "t" * 600)
