@@ -47,6 +47,7 @@ class Stack:
 
     `settings` are environment variables for every process; they win over what the stack provides.
     `replicas` is how many processes of a service run, one where it is not named; ValueError for a wrong one.
+    `modules` are run in place of the services' own, by service: a measurement serves something beside them.
     With `tls` the services, the edge and NATS speak TLS, each with a certificate of an authority that lies in
     the folder; services and edge show theirs to each other too.
     Use it from the main thread: the kernel ends the children with the thread that started them.
@@ -58,6 +59,7 @@ class Stack:
         *,
         settings: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
+        modules: Mapping[str, str] | None = None,
         tls: bool = False,
     ) -> None:
         self.data = data.absolute()
@@ -68,6 +70,7 @@ class Stack:
         self._settings = dict(settings or {})
         self._replicas = dict(replicas or {})
         check(self._replicas)
+        self._modules = {**SERVICES, **(modules or {})}
         self._urls: dict[str, str] = {}
         self._lock: IO[str] | None = None
         self._certificates: dict[str, Certificate] = {}
@@ -185,7 +188,7 @@ class Stack:
                 self.parts[name] = Part(name, [self._server(name, server)])
         for name, module in HELPERS.items():
             self.parts[name] = Part(name, [HttpProcess(name, self.data, module)])
-        for name, module in SERVICES.items():
+        for name, module in self._modules.items():
             count = self._replicas.get(name, 1)
             names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
             process = service_process(name)

@@ -36,7 +36,8 @@ class InventorySettings(CommonSettings):
     )
     batch_linger_ms: float = setting(
         2.0,
-        "Milliseconds a batch waits for company under load; an idle sale never waits.",
+        "Milliseconds a batch waits for company under load, up to five times in a row while more keep "
+        "coming; an idle sale never waits.",
         minimum=0,
         maximum=100,
     )
@@ -44,9 +45,9 @@ class InventorySettings(CommonSettings):
         10_000, "Commands of one sale that wait at most; more are refused as OVERLOADED.", minimum=1000
     )
     run_budget: int = setting(
-        800,
-        "What one run may cost before the rest goes into the next, counted in changes and "
-        "units of about 10 µs; Redis serves nobody else meanwhile.",
+        600,
+        "What one run may cost before the rest goes into the next, counted in changes and units that move, "
+        "some 7 µs each; Redis serves nobody else meanwhile.",
         minimum=10,
         maximum=100_000,
     )

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catraca.events.v1 import events_pb2 as pb
-from catraca.inventory.v1 import inventory_pb2
 
 from services.inventory.house import House
-from services.inventory.translate import unit_of
+from services.inventory.translate import fill_unit
 
 Change = Mapping[str, Any]
 
+_ACTS = {name.removeprefix("INVENTORY_ACT_"): number for name, number in pb.InventoryAct.items()}
 SUBJECT = "catraca.inventory.{sale}.units"
 
 # Those that are copied as they are; the others are messages or enums.
@@ -36,7 +36,10 @@ def batch_of(sale: str, epoch: int, changes: Sequence[Change], house: House) -> 
     """Consecutive changes of one sale as they are published, with the names of its seats."""
     for change in changes:
         house.name_units(change.get("units") or ())
-    return pb.InventoryBatch(sale=sale, epoch=epoch, changes=[change_of(change) for change in changes])
+    batch = pb.InventoryBatch(sale=sale, epoch=epoch)
+    for change in changes:
+        _fill_change(batch.changes.add(), change)
+    return batch
 
 
 def act_name(act: int) -> str:
@@ -46,9 +49,18 @@ def act_name(act: int) -> str:
 
 def change_of(change: Change) -> pb.InventoryChange:
     """One transition as the script made it."""
-    return pb.InventoryChange(
-        act=pb.InventoryAct.Value(f"INVENTORY_ACT_{change['act']}"),
-        units=[unit_of(unit) for unit in change.get("units") or ()],
-        items=[inventory_pb2.HoldItem(**item) for item in change.get("items") or ()],
-        **{name: value for name, value in change.items() if name in _PLAIN},
-    )
+    message = pb.InventoryChange()
+    _fill_change(message, change)
+    return message
+
+
+def _fill_change(message: pb.InventoryChange, change: Change) -> None:
+    message.act = _ACTS[change["act"]]
+    for name, value in change.items():
+        if name in _PLAIN and value is not None:
+            setattr(message, name, value)
+    add = message.units.add
+    for unit in change.get("units") or ():
+        fill_unit(add(), unit)
+    for item in change.get("items") or ():
+        message.items.add(**item)

@@ -13,6 +13,8 @@ Values = dict[str, Any]
 USE_WORDS = tuple(use.upper() for use in USES)
 # Parts of a refusal's detail that are units of its section.
 _UNITS = ("taken", "seats")
+# Parts of an item that only a seated section understands.
+_OF_SEATS = frozenset({"seats", "use", "together"})
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class House:
         Companions come last, for they sit beside accessible seats that are chosen before them. Raises Refusal
         INVALID_FIELD, INVALID_QUANTITY or SEAT_NOT_FOUND.
         """
+        if not self.layouts and not any(item.keys() & _OF_SEATS for item in items):
+            return list(items)
         taken: set[tuple[str, int]] = set()
         found = [self._item(item, f"items[{place}]", taken) for place, item in enumerate(items)]
         if not any(item.get("use") == "ACCESSIBLE" for item in found):

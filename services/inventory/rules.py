@@ -34,6 +34,8 @@ LARGEST = 2**53 - 1
 # Moments are told as Timestamps, which end with the year 9999.
 LAST_MS = 253_402_300_799_999
 
+_USES = frozenset(pb.SeatUse.values())
+
 Command = dict[str, Any]
 """One command as the script takes it: `op` and named fields; what is absent is left out."""
 
@@ -138,7 +140,7 @@ def _item_of(item: pb.HoldItem, path: str) -> dict[str, Any]:
         wanted["ticket_type"] = item.ticket_type
     if item.together:
         wanted["together"] = True
-    if item.use not in pb.SeatUse.values():
+    if item.use not in _USES:
         raise _invalid(f"{path}.use", "one of the uses")
     if item.use:
         wanted["use"] = pb.SeatUse.Name(item.use).removeprefix("SEAT_USE_")

@@ -6,7 +6,6 @@ from typing import Any
 
 from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.sale.v1 import sale_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import Refusal, refuse_word
 from services.kit.plans.layout import Layout
@@ -14,19 +13,21 @@ from services.kit.plans.layout import Layout
 Result = Mapping[str, Any]
 
 _TIME = "_at"
+_HOLD_STATES = {name.removeprefix("HOLD_STATE_"): number for name, number in pb.HoldState.items()}
 
 
 def result_of(result: Result) -> pb.Result:
     """One command's outcome."""
-    message = pb.Result(
-        word=result["word"],
-        detail=metadata_of(result),
-        granted=result.get("granted", 0),
-        claim_until_ms=result.get("claim_until_ms", 0),
-        at_ms=result["at_ms"],
-    )
+    # Filled in place, and with nothing that is not there: one is made for every command of a batch.
+    message = pb.Result(word=result["word"], at_ms=result["at_ms"])
+    if result.get("detail"):
+        message.detail.update(metadata_of(result))
+    if result.get("granted"):
+        message.granted = result["granted"]
+    if result.get("claim_until_ms"):
+        message.claim_until_ms = result["claim_until_ms"]
     if result.get("hold"):
-        message.hold.CopyFrom(hold_of(result["hold"]))
+        _fill_hold(message.hold, result["hold"])
     if result.get("block"):
         message.block.CopyFrom(block_of(result["block"]))
     if result.get("promise"):
@@ -54,26 +55,42 @@ def metadata_of(result: Result) -> dict[str, str]:
 
 def hold_of(hold: Result) -> pb.Hold:
     """Units kept for someone."""
-    message = pb.Hold(
-        hold_id=hold["hold_id"],
-        state=pb.HoldState.Value(f"HOLD_STATE_{hold['state']}"),
-        units=[unit_of(unit) for unit in hold["units"]],
-        order_id=hold.get("order_id") or "",
-    )
-    if hold.get("expires_at_ms"):
-        message.expires_at.CopyFrom(_timestamp(hold["expires_at_ms"]))
+    message = pb.Hold()
+    _fill_hold(message, hold)
     return message
+
+
+def _fill_hold(message: pb.Hold, hold: Result) -> None:
+    message.hold_id = hold["hold_id"]
+    message.state = _HOLD_STATES[hold["state"]]
+    if hold.get("order_id"):
+        message.order_id = hold["order_id"]
+    add = message.units.add
+    for unit in hold["units"]:
+        fill_unit(add(), unit)
+    if hold.get("expires_at_ms"):
+        seconds, ms = divmod(hold["expires_at_ms"], 1000)
+        message.expires_at.seconds, message.expires_at.nanos = seconds, ms * 1_000_000
 
 
 def unit_of(unit: Result) -> pb.HeldUnit:
     """One unit in a hold, or in a block."""
-    return pb.HeldUnit(
-        section=unit["section"],
-        unit=unit["unit"],
-        ticket_type=unit.get("ticket_type", ""),
-        price=unit.get("price", 0),
-        seat=unit.get("seat", ""),
-    )
+    message = pb.HeldUnit()
+    fill_unit(message, unit)
+    return message
+
+
+def fill_unit(message: pb.HeldUnit, unit: Result) -> None:
+    """The same into a message that is there already."""
+    message.section = unit["section"]
+    message.unit = unit["unit"]
+    # A blocked unit has neither, and only a seat has a name.
+    if unit.get("ticket_type"):
+        message.ticket_type = unit["ticket_type"]
+    if unit.get("price"):
+        message.price = unit["price"]
+    if unit.get("seat"):
+        message.seat = unit["seat"]
 
 
 def seat_of(layout: Layout, unit: int) -> pb.Seat:
@@ -104,12 +121,6 @@ def ledger_of(ledger: Result) -> pb.Ledger:
 def section_of(counts: Result) -> pb.SectionCounts:
     """One section's counts."""
     return pb.SectionCounts(**counts)
-
-
-def _timestamp(ms: int) -> Timestamp:
-    moment = Timestamp()
-    moment.FromMilliseconds(ms)
-    return moment
 
 
 def _moment(ms: int) -> str:

@@ -1,7 +1,9 @@
 """Group commit: gathers what many callers submit at once and runs it as one batch, in order.
 
 An idle batcher runs at once. While a run is under way, everything that arrives waits for the next one, and
-under load it lingers a little, so that batches grow exactly when there is something to gain.
+under load it lingers a little, so that batches grow exactly when there is something to gain. In a crowd it
+lingers on while more keep coming: a run costs a process as much as several items do, and one that runs as
+soon as it can is busy with small runs while its callers wait.
 """
 
 import asyncio
@@ -20,6 +22,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K")
 V = TypeVar("V")
+
+# So many who come while a run is under way are a crowd.
+CROWD = 4
+# How often in a row it lingers in a crowd, at most.
+LINGERS = 5
 
 _log = get_logger("batcher")
 
@@ -61,7 +68,8 @@ class Batcher(Generic[T, R]):
         self._linger_s = linger_s
         self._groups: deque[_Group[T, R]] = deque()
         self._pending = 0
-        # How many to wait for before the next run: as many as ran last, for they come back with more.
+        # How many to wait for before the next run: as many as ran last, for they come back with more; in a
+        # crowd as many as a run takes.
         self._wanted = 1
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -117,7 +125,8 @@ class Batcher(Generic[T, R]):
                     self._seen_items.observe(len(batch))
                     self._seen_run.observe(time.perf_counter() - began)
                     self._settle(shares, results)
-                self._wanted = min(max(len(batch), 1), self._max_items)
+                crowd = self._pending >= CROWD
+                self._wanted = self._max_items if crowd else min(max(len(batch), 1), self._max_items)
         finally:
             self._task = None
             # Left over only if the process ends in the middle.
@@ -125,15 +134,26 @@ class Batcher(Generic[T, R]):
                 group.answer.cancel()
 
     async def _gathered(self) -> bool:
-        """Whether there is something to run, after lingering for those who came last time."""
+        """Whether there is something to run, after lingering for those who came last time, or for a crowd."""
         if self._pending < self._wanted and self._wanted > 1:
-            self._enough.clear()
-            began = time.perf_counter()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._linger_s):
-                    await self._enough.wait()
+            began, crowd = time.perf_counter(), self._pending >= CROWD
+            await self._linger()
+            for _ in range(LINGERS - 1):
+                before = self._pending
+                if not crowd or before >= self._wanted:
+                    break
+                await self._linger()
+                if self._pending == before:
+                    break
             self._seen_linger.observe(time.perf_counter() - began)
         return bool(self._groups)
+
+    async def _linger(self) -> None:
+        """Returns when as many wait as are wanted, or after a while."""
+        self._enough.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._linger_s):
+                await self._enough.wait()
 
     def _take(self) -> tuple[list[T], list[tuple[_Group[T, R], int]]]:
         """The next batch, and whose its items are, in order. Groups that fit a batch are not split."""

@@ -35,6 +35,8 @@ BuildBatch = Callable[[list[Change], int], Message]
 PAGE_ENTRIES = 64
 MAX_BATCH_BYTES = 512 * 1024
 SHORTEST_POLL_S = 0.01
+# Between two publications at least: under load one carries what several runs have changed.
+BREATH_S = 0.01
 # How long a relay that lost to another lets that one go first.
 YIELD_S = 0.03
 RETRY_S = 0.25
@@ -196,6 +198,7 @@ class OutboxRelay:
             self._poll_s = SHORTEST_POLL_S
             for batch in self._batches(changes):
                 await self._publish(batch)
+            await asyncio.sleep(BREATH_S)
         else:
             await self._wait()
         if time.monotonic() - self._tidied_at >= min(TIDY_EVERY_S, self._trim_after_s):

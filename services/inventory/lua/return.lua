@@ -3,6 +3,9 @@
 -- ARGV: hold_id, buyer, order_id, units, repair
 -- Returns: RETURNED, HOLD_NOT_FOUND, HOLD_BOUND
 local function has_all(hold, named)
+  if #named == 0 then
+    return true
+  end
   local own = {}
   for _, unit in ipairs(hold.units) do
     own[unit.section .. ' ' .. unit.unit] = true

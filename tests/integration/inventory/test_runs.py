@@ -45,7 +45,7 @@ async def test_nothing_is_judged_before_all_that_is_due_has_ended(book_of: OpenB
     await book.run(*(hold(f"buyer {number}", 1) for number in range(100)))
     await book.at(120_000)
 
-    # Each run ends ten holds, and none says that the floor is sold out meanwhile.
+    # Each run ends some of the holds, and none says that the floor is sold out meanwhile.
     unanswered = [await book.some([hold("zoe", 1, 4)], budget=20) for _ in range(9)]
     (result,) = await book.run(hold("zoe", 1, 4), budget=20)
 
@@ -59,7 +59,7 @@ async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of:
     await book.run(*(hold(f"buyer {number}", 1, 9) for number in range(6)))
     await book.at(120_000)
 
-    # An end of nine units costs one for its change and one for each unit: two fill a run.
+    # An end of nine units costs one for its change, two for each unit: the second begins within the budget.
     first = await book.some([{"op": "expire"}], budget=20)
     left = await book.redis.zcard(key_of(book.sale, "due"))
     (last,) = await book.run({"op": "expire"}, budget=20)
@@ -67,6 +67,35 @@ async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of:
     assert (first, left, last["word"]) == ([], 4, "EXPIRED")
     assert await book.acts() == ["HELD"] * 6 + ["EXPIRED"] * 6
     assert (await book.counts())["free"] == 100
+
+
+async def test_every_unit_that_moves_is_paid_for_whatever_moves_it(book_of: OpenBook) -> None:
+    book = await book_of(line=False, limit=10, sections=[section("floor", 200)])
+    names = [f"buyer {number}" for number in range(8)]
+    for name in names:
+        await book.claim(name, f"order {name}", ("floor", 10))
+        await book.hold(name, "hold-0001", order=f"order {name}")
+
+    def of_orders(op: str, **more: object) -> list[dict[str, object]]:
+        return [
+            {
+                "op": op,
+                "buyer": buyer(name),
+                "hold_id": "hold-0001",
+                "order_id": buyer(f"order {name}"),
+                **more,
+            }
+            for name in names
+        ]
+
+    # Each costs one for itself, one for its change, ten for its units, and ten more where they come back: the
+    # second begins within the budget.
+    sold = await book.some(of_orders("commit"), budget=20)
+    await book.run(*of_orders("commit"))
+    returned = await book.some(of_orders("return", units=[]), budget=30)
+
+    assert [result["word"] for result in sold] == ["COMMITTED"] * 2
+    assert [result["word"] for result in returned] == ["RETURNED"] * 2
 
 
 async def test_what_ended_at_different_times_ends_in_that_order(book_of: OpenBook) -> None:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import pytest
 import structlog
 
-from services.kit.batcher import Batcher, PerKey
+from services.kit.batcher import CROWD, LINGERS, Batcher, PerKey
 from services.kit.errors import Refusal
 from services.kit.lua import NotLoaded
 
@@ -83,6 +83,57 @@ async def test_under_load_it_waits_for_those_who_came_last_time() -> None:
         await batcher.submit(2)
         await asyncio.gather(*late)
     assert store.batches[1:] == [[0, 1, 2]]
+
+
+async def test_a_crowd_fills_the_batch_and_a_few_do_not_wait_for_more() -> None:
+    for came, filled in ((3, False), (4, True)):
+        store = Store()
+        store.open.clear()
+        batcher = Batcher(store.run, max_items=6, linger_s=LONG_S)
+        first = asyncio.create_task(batcher.submit(0))
+        await store.started.wait()
+        others = [asyncio.create_task(batcher.submit(item)) for item in range(1, came + 1)]
+        await asyncio.sleep(0)
+        store.open.set()
+        await first
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(store.batches) == (1 if filled else 2)
+        if filled:
+            others += [asyncio.create_task(batcher.submit(item)) for item in (5, 6)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*others)
+        assert store.batches == [[0], [1, 2, 3, 4, 5, 6] if filled else [1, 2, 3]]
+
+
+@pytest.mark.parametrize(("coming", "lingers"), [(0, 2), (2, 4), (99, LINGERS)])
+async def test_in_a_crowd_it_lingers_on_while_more_keep_coming(
+    coming: int, lingers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen, late = Store(), [0], []
+    store.open.clear()
+
+    async def run(items: list[int]) -> list[int]:
+        seen.append(0)
+        return await store.run(items)
+
+    batcher = Batcher(run, linger_s=LONG_S)
+
+    async def linger() -> None:
+        seen[-1] += 1
+        if seen[-1] <= coming + 1 and len(store.batches) == 1:
+            late.append(batcher.enqueue([seen[-1]]))
+
+    monkeypatch.setattr(batcher, "_linger", linger)
+    first = asyncio.create_task(batcher.submit(0))
+    await store.started.wait()
+    crowd = [batcher.enqueue([100 + item]) for item in range(CROWD)]
+    store.open.set()
+    await first
+    await asyncio.gather(*crowd)
+    # After the first run; after the second it waits once for those who may come back.
+    assert seen == [0, lingers, 1]
+    assert [len(batch) for batch in store.batches] == [1, CROWD + len(late)]
 
 
 async def test_it_lingers_no_longer_than_it_may() -> None:

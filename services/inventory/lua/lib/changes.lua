@@ -2,14 +2,15 @@
 -- KEYS: out
 -- ARGV: none
 -- Returns: none
--- What this run has cost so far, in units of the envelope's budget.
+-- What this run has cost so far, in units of the envelope's budget: each change costs one, each unit that moves another
+-- one, and what costs more says so where it is done.
 changes.cost = 0
 
 local made = {}
 
 -- Field names are those of catraca.events.v1.InventoryChange; `act` is the act's name without its prefix.
 function changes.add(act, change)
-  changes.cost = changes.cost + 1 + (change.units and #change.units or 0)
+  changes.cost = changes.cost + 1
   if envelope.filling then
     -- What is filled in again was published before.
     return

@@ -11,8 +11,8 @@ local NO_BLOCK = 16777215
 local LONGEST = 63
 -- So many blocks that have what is wanted are compared; those that follow are farther from the focus.
 local COMPARED = 16
--- Looking for the best seats costs about as much as this many units of the budget.
-local COST = 12
+-- Looking for the best seats costs about as much as this many units of the budget, and summing up a block as these.
+local COST, SUM_COST = 12, 3
 local USES = { ORDINARY = 1, ACCESSIBLE = 2, COMPANION = 3 }
 local FREE = 0
 
@@ -102,8 +102,13 @@ end
 
 -- ---- the summary ----
 
+-- A block whose seats move is summed up once when the run ends, or when somebody looks for seats before.
 function seats.touch(id, unit)
-  house_of(id).moved[block_of(id, unit)] = true
+  local moved, number = house_of(id).moved, block_of(id, unit)
+  if not moved[number] then
+    moved[number] = true
+    changes.cost = changes.cost + SUM_COST
+  end
 end
 
 local function byte_of(id, number)

@@ -79,6 +79,7 @@ local function is_seated(id) return view.def.by_section[id].seats ~= nil end
 
 -- Every move of a unit's state goes through here. What is counted by use is so by the state that a seat was in.
 local function move(id, unit, from, to)
+  changes.cost = changes.cost + 1
   maps.move(id, unit, from, to)
   if is_seated(id) then
     seats.touch(id, unit)
@@ -253,6 +254,8 @@ function units.sell(held)
 end
 
 local function free(unit, from)
+  -- It is listed and counted apart, unlike the units of a hold, which are taken together.
+  changes.cost = changes.cost + 1
   move(unit.section, unit.unit, from, FREE)
   if not is_seated(unit.section) then
     table.insert(came_back[unit.section], unit.unit)

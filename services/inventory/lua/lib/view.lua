@@ -128,9 +128,10 @@ local function fetch(name, fields)
   end
 end
 
-function view.prefetch(commands)
+function view.prefetch(commands, from, to)
   local buyers, holds, claims = {}, {}, {}
-  for _, cmd in ipairs(commands) do
+  for place = from, math.min(to, #commands) do
+    local cmd = commands[place]
     if cmd.buyer then buyers[#buyers + 1] = cmd.buyer end
     if cmd.hold_id then holds[#holds + 1] = view.hold_field(cmd.buyer, cmd.hold_id) end
     if cmd.order_id then claims[#claims + 1] = cmd.order_id end

@@ -1,0 +1,6 @@
+"""The inventory with an empty method beside its own: `python -m bench.served.inventory`."""
+
+from bench.served import serve_beside
+
+if __name__ == "__main__":
+    serve_beside("services.inventory")
