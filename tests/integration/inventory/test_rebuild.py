@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
+import msgpack
 import pytest
 from catraca.checkout.v1 import checkout_pb2 as orders_pb
 from catraca.events.v1 import events_pb2
@@ -14,8 +15,9 @@ from redis.asyncio import Redis as Client
 
 from services.inventory.replay import Replay
 from services.inventory.seat_map import state_of
-from services.inventory.store import key_of
+from services.inventory.store import KEYS, LUA, SECTION_KEYS, key_of
 from services.kit.errors import refusal_of
+from services.kit.lua import Script
 from services.kit.streams import last_message
 from tests.integration.inventory.book import buyer
 from tests.integration.inventory.conftest import Checkout, Define, Replica, Replicas, published, spec
@@ -334,6 +336,40 @@ async def test_a_copy_without_its_tail_is_noticed_before_it_answers(
     assert refusal is not None and refusal.word == "SALE_NOT_LOADED"
     assert (free, held) == (10, 0)
     assert "REBUILT" in acts(await settled(js, redis, sale_id))
+
+
+async def test_a_copy_that_went_on_another_way_is_noticed_by_the_relay(
+    replica: Replica, define: Define, sale_id: str, js: JetStreamContext, redis: Client
+) -> None:
+    """It has as many changes as the replica has seen, and more, but others: none of its own runs can tell."""
+    await define(spec(floor=10), replica)
+    await replica.hold(sale_id, "ana", "hold-0001", FLOOR)
+    await settled(js, redis, sale_id)
+    names = await keys_of(redis, sale_id)
+    copied = {name: await redis.dump(name) for name in names}
+    await replica.hold(sale_id, "bia", "hold-0001", FLOOR)
+    log = await settled(js, redis, sale_id)
+    script = Script.load(LUA, KEYS)
+    keys = [key_of(sale_id, name) for name in (*KEYS, *(f"{each}:floor" for each in SECTION_KEYS))]
+    envelope = {"epoch": 1, "sections": ["floor"], "budget": 1000, "refused_orders": 1, "seen": 0}
+    blocks = [
+        {"op": "block", "block_id": f"block-{number:04}", "items": [{"section": "floor", "quantity": 1}]}
+        for number in range(2)
+    ]
+
+    # Another master has been at work meanwhile.
+    async with redis.pipeline(transaction=True) as other:
+        other.delete(*await keys_of(redis, sale_id))
+        for name, value in copied.items():
+            other.restore(name, 0, value or b"")
+        other.eval(script.text, len(keys), *keys, msgpack.packb(envelope), msgpack.packb(blocks))
+        await other.execute()
+
+    async with asyncio.timeout(PATIENCE_S):
+        while "REBUILT" not in acts(changes := await published(js, sale_id)):
+            await asyncio.sleep(0.02)
+    assert changes[: len(log)] == log
+    assert (await counts(replica, sale_id))[:3] == (10, 0, 0)
 
 
 async def test_a_store_that_is_lost_again_and_again(

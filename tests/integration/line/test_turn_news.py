@@ -16,7 +16,7 @@ from services.kit.publisher import Publisher
 from services.kit.streams import connect_nats, declare, read_all
 from services.queue.states import PlaceState
 from services.queue.workers.turns import STREAM
-from tests.integration.line.fakes import joiners
+from tests.integration.line.fakes import TURN_ENDS_MS, joiners
 from tests.integration.line.leading import Sale, buyer
 from tests.integration.line.replicas import NatsUrl
 
@@ -91,7 +91,7 @@ async def test_who_asked_is_told_near_and_come_and_nobody_else_anything(
     leader.wake()
     found = await published.until(COME, {2})
     (come,) = (news for news in found if news.word == COME)
-    assert (come.buyer, come.allowance, come.turn_ends_at_ms) == (to_text(buyer(2)), 4, 10**15)
+    assert (come.buyer, come.allowance, come.turn_ends_at_ms) == (to_text(buyer(2)), 4, TURN_ENDS_MS)
     assert await published.until(NEAR, {2, 3, 4})
 
     sale.ledger.stock = 1000
