@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.integration.inventory.book import Book, Result, buyer, seated, section
-from tests.integration.inventory.rows import row
+from tests.integration.inventory.rows import MINUTE_MS, row
 
 HALL = [seated("hall", "oooooo", "oooooo")]
 # Wheelchairs in the first row's corners, each with a seat beside it.
@@ -261,6 +261,22 @@ async def whom_a_wheelchair_takes_no_ticket_from(book: Book) -> Result:
     assert [
         (await book.look(name, place))["promise"]["left"] for place, name in enumerate(("ana", "bia"))
     ] == [4, 1]
+    return result
+
+
+@row("reacquire", "SOLD_OUT", sections=FEW_TICKETS)
+async def a_wheelchairs_seat_whose_ticket_is_promised(book: Book) -> Result:
+    await book.call("ana")
+    paid = await book.sit("ana", "hold-0001", "hall", "A1", place=0, use="ACCESSIBLE")
+    await book.claim("ana", "order", hold_id="hold-0001")
+    await book.at(10 * MINUTE_MS)
+    await book.call("bia", "caio")
+    assert (await book.counts())["promised"] == 5
+    units = paid["hold"]["units"]
+    result = await book.of_order("reacquire", "ana", "hold-0001", "order", units=units)
+    await book.do("lapse", buyer=buyer("caio"), place=2)
+    again = await book.of_order("reacquire", "ana", "hold-0001", "order", units=units)
+    assert (again["word"], (await book.ledger())["unpromised"]) == ("REACQUIRED", 0)
     return result
 
 

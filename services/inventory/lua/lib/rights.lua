@@ -167,12 +167,26 @@ local function seats_refusal(lines)
   end
 end
 
-local function promised_refusal(promise, lines)
-  local for_anyone = 0
+-- How many units that may be promised to others the lines take away.
+local function taken_from_all(lines)
+  local count, for_few = 0, {}
   for place = 1, #lines do
-    for_anyone = for_anyone + (lines[place].use and 0 or lines[place].quantity)
+    local line = lines[place]
+    if line.use then
+      for_few[line.section] = (for_few[line.section] or 0) + line.quantity
+    else
+      count = count + line.quantity
+    end
   end
-  if not promise and for_anyone > 0 and for_anyone > units.unpromised() then
+  for id, quantity in pairs(for_few) do
+    count = count + units.missed(id, quantity)
+  end
+  return count
+end
+
+local function promised_refusal(promise, lines)
+  local count = promise and 0 or taken_from_all(lines)
+  if count > 0 and count > units.unpromised() then
     return refuse('SOLD_OUT', { left = math.max(0, units.unpromised()), retry_after_ms = may_return_in() })
   end
 end

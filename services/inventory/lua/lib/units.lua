@@ -42,21 +42,21 @@ local function free_for_all(id)
   return free_in(id) - section.accessible - section.companion
 end
 
--- No more than the quotas allow of so many free units, where every type has one.
-local function within_quotas(id, free)
-  local types, used, by_quota = view.def.by_section[id].types, sections[id].used, 0
+-- How many tickets the quotas leave of a section; without end where one of its types has none.
+local function quota_left(id)
+  local types, used, count = view.def.by_section[id].types, sections[id].used, 0
   for place = 1, #types do
     local ticket_type = types[place]
     if ticket_type.quota == 0 then
-      return free
+      return math.huge
     end
-    by_quota = by_quota + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
+    count = count + math.max(0, ticket_type.quota - (used[ticket_type.id] or 0))
   end
-  return math.min(free, by_quota)
+  return count
 end
 
 -- What may still be sold of a section to anyone.
-local function left_of(id) return within_quotas(id, free_for_all(id)) end
+local function left_of(id) return math.min(free_for_all(id), quota_left(id)) end
 
 -- What is free for whoever is promised any unit. Who holds an accessible or companion seat spent such a promise, and
 -- gets it back with the seat: as long as that may be, a unit is kept for it. Of the quotas the seat keeps one itself.
@@ -65,7 +65,7 @@ local function free_to_promise(id)
   return free_for_all(id) - (is_kept and sections[id].way or 0)
 end
 
-local function promisable_of(id) return within_quotas(id, free_to_promise(id)) end
+local function promisable_of(id) return math.min(free_to_promise(id), quota_left(id)) end
 
 -- Follows every change of a section's counts, so that the totals are always at hand.
 local function note(id)
@@ -157,6 +157,12 @@ function units.left_of_type(id, ticket_type)
   return math.min(free_in(id), quota - (sections[id].used[ticket_type] or 0))
 end
 function units.unpromised() return units.sellable - view.meta.promised end
+
+-- How many fewer of a section may be promised once so many of its seats for few are taken without a promise: their
+-- tickets are of the quotas that are anyone's.
+function units.missed(id, quantity)
+  return math.max(0, quantity - math.max(0, quota_left(id) - free_to_promise(id)))
+end
 
 -- Free seats that are anyone's later on in the sale.
 function units.to_release()
