@@ -9,12 +9,14 @@ from typing import Any
 from catraca.inventory.v1 import inventory_pb2 as inventory
 
 from bench.ground import BUYER, ROUND_S, SECTION, Ground, buyer, exchange
-from bench.hall import BATCH, Hall, hold
+from bench.hall import Hall, hold
 from bench.wire import Call, Played, Prepared, flood, paced
 
 HOLD = "/catraca.inventory.v1.InventoryService/Hold"
 APPLY_STREAM = "/catraca.inventory.v1.LedgerService/ApplyStream"
-BATCHES = 120
+BATCH = 200
+"""Commands of a message: as many holds of one unit as the budget of one run lets it take."""
+BATCHES = 150
 """Messages of one round: some 30,000 holds."""
 AHEAD = 8
 STRAIGHT_AHEAD = 2
