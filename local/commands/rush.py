@@ -28,6 +28,8 @@ RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
 # Starting processes takes the CPU from everybody, and a sale that lasts so long has the time.
 ROLLING_TURN_S = 16.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
+# Orders are what takes its time.
+TIMEOUT_S, TIMEOUT_S_PER_TICKET = 300.0, 0.015
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +39,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--tickets", type=_positive, default=1_000, help="how many are sold (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="who the buyers are and how they behave")
     parser.add_argument("--direct", type=int, help="buyers with calls of their own; others come through BFFs")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds until the sale must be over")
+    parser.add_argument(
+        "--timeout", type=float, help="seconds until the sale must be over (default: by tickets)"
+    )
     parser.add_argument("--stack", type=Path, help="use the stack that runs in this data folder")
     add_option(parser)
     parser.add_argument(
@@ -103,7 +107,7 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         direct=min(direct, buyers),
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
         payment_window_s=WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET,
-        timeout_s=arguments.timeout,
+        timeout_s=arguments.timeout or TIMEOUT_S + arguments.tickets * TIMEOUT_S_PER_TICKET,
         rate=_slowly(arguments) if arguments.rolling_restart else RushSettings.rate,
         turn_s=ROLLING_TURN_S if arguments.rolling_restart else RushSettings.turn_s,
     )
