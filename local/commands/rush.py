@@ -26,7 +26,10 @@ FEWEST_TO_ROLL = 2
 # called takes on average.
 RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
 # Starting processes takes the CPU from everybody, and a sale that lasts so long has the time.
-ROLLING_TURN_S = 16.0
+PACED_TURN_S = 16.0
+# Of a large sale more buyers can be promised something at once than two cores can serve within their turns:
+# it is paced, as its organiser would do.
+UNPACED_TICKETS, PACE = 10_000, 100.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 # Orders are what takes its time.
 TIMEOUT_S, TIMEOUT_S_PER_TICKET = 300.0, 0.015
@@ -106,11 +109,18 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         seed=arguments.seed,
         direct=min(direct, buyers),
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
-        payment_window_s=WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET,
+        payment_window_s=WINDOW_S + min(arguments.tickets, UNPACED_TICKETS) * WINDOW_S_PER_TICKET,
         timeout_s=arguments.timeout or TIMEOUT_S + arguments.tickets * TIMEOUT_S_PER_TICKET,
-        rate=_slowly(arguments) if arguments.rolling_restart else RushSettings.rate,
-        turn_s=ROLLING_TURN_S if arguments.rolling_restart else RushSettings.turn_s,
+        rate=_rate(arguments),
+        turn_s=PACED_TURN_S if _rate(arguments) else RushSettings.turn_s,
     )
+
+
+def _rate(arguments: argparse.Namespace) -> float:
+    """Buyers called per second; 0: as fast as they can be promised something."""
+    if arguments.rolling_restart:
+        return _slowly(arguments)
+    return PACE if arguments.tickets > UNPACED_TICKETS else RushSettings.rate
 
 
 def _slowly(arguments: argparse.Namespace) -> float:
