@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.kit.settings import REQUIRED, CommonSettings, setting
+from services.kit.settings import REQUIRED, RedisStoreSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class InventorySettings(CommonSettings):
+class InventorySettings(RedisStoreSettings):
     """What the inventory is told beside what every service is told."""
 
     redis_url: str = setting(
@@ -17,19 +17,6 @@ class InventorySettings(CommonSettings):
         REQUIRED,
         "JSON list of the keys that admissions are checked with, newest first, as the queue has it; read "
         "again when the file changes.",
-    )
-    redis_copies: int = setting(
-        0,
-        "Replicas of Redis that must have a change before it is answered (WAIT): what was answered is then "
-        "also with whoever is promoted. Not for a cluster.",
-        minimum=0,
-        maximum=10,
-    )
-    redis_copies_ms: int = setting(
-        1000,
-        "Milliseconds that a run waits for those replicas, a few times over; then the answer is UNAVAILABLE.",
-        minimum=10,
-        maximum=4000,
     )
     batch_commands: int = setting(
         256, "Commands of one sale gathered into one run of the script at most.", minimum=1, maximum=1000
@@ -95,12 +82,6 @@ class InventorySettings(CommonSettings):
     checkout_target: str = setting(
         REQUIRED,
         "gRPC target of checkout's SettlementService: it knows what became of units that this store lost.",
-    )
-    takeover_s: float = setting(
-        30.0,
-        "Seconds after which another replica takes over filling a lost store from one that gets no further.",
-        minimum=1,
-        maximum=3600,
     )
     reconcile_s: float = setting(
         300.0,

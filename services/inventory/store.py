@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,13 @@ from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
 from services.kit.plans.compiled import Plan
 from services.kit.plans.layout import layouts
-from services.kit.redis import ONLY_ONE, OUTAGES, Copies
+from services.kit.redis import ONLY_ONE, Copies
+from services.kit.runs import patiently
 
 log = get_logger(__name__)
 
 SERVICE = "inventory"
 REFUSED_FOR_S = 1.0
-# A run whose answer was lost is sent again: its commands answer their first results.
-RUNS = 5
-RETRY_S = (0.02, 0.5)
 LUA = Path(__file__).parent / "lua"
 KEYS = ("meta", "def", "promises", "claims", "holds", "buyers", "sections", "due", "out", "blocks")
 """The keys of a sale that every run names; those for each section follow."""
@@ -219,7 +216,8 @@ class Store:
     ) -> list[Result]:
         """One run, sent again where its answer was lost. `more` is what its envelope has beside the usual."""
         keys = _keys(sale, loaded.sections)
-        for attempt in range(1, RUNS + 1):
+
+        async def once() -> list[Result]:
             envelope = {
                 "epoch": loaded.epoch,
                 "sections": loaded.sections,
@@ -228,15 +226,9 @@ class Store:
                 "seen": await self._seen(sale),
                 **more,
             }
-            try:
-                return await self._script.run(self._redis, keys, envelope, commands, self._bounds.copies)
-            except OUTAGES:
-                self.connection_lost()
-                if attempt == RUNS:
-                    raise
-                shortest, longest = RETRY_S
-                await asyncio.sleep(min(longest, shortest * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
-        raise AssertionError("the last attempt returns or raises")
+            return await self._script.run(self._redis, keys, envelope, commands, self._bounds.copies)
+
+        return await patiently(once, self.connection_lost)
 
     async def _seen(self, sale: str) -> int:
         """The last change that the store must have: after a lost connection also what JetStream has."""

@@ -24,6 +24,23 @@ TRIES = 5
 RETRY_S = (0.02, 0.5)
 
 
+async def patiently(once: Callable[[], Awaitable[R]], connection_lost: Callable[[], None]) -> R:
+    """What is asked for, asked again where its answer was lost. `connection_lost` is told each time.
+
+    Raises what Redis raises at the last of TRIES.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await once()
+        except OUTAGES:
+            connection_lost()
+            if attempt == TRIES:
+                raise
+            shortest, longest = RETRY_S
+            await asyncio.sleep(min(longest, shortest * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
+    raise AssertionError("the last attempt returns or raises")
+
+
 class EpochBook(Protocol):
     """Which filling of the store is the valid one, per sale."""
 
@@ -183,17 +200,7 @@ class Runs:
         return await self._script.run(self._redis, self._keys_of(sale), envelope, commands, self._copies)
 
     async def _patiently(self, once: Callable[[], Awaitable[R]]) -> R:
-        """What is asked for, sent again where its answer was lost."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                return await once()
-            except OUTAGES:
-                self.connection_lost()
-                if attempt == TRIES:
-                    raise
-                shortest, longest = RETRY_S
-                await asyncio.sleep(min(longest, shortest * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
-        raise AssertionError("the last attempt returns or raises")
+        return await patiently(once, self.connection_lost)
 
     async def _seen(self, sale: str, epoch: int) -> int:
         """The last change that the store must have: at first, and after a lost connection, JetStream's."""

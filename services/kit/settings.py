@@ -153,6 +153,31 @@ class CommonSettings:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RedisStoreSettings(CommonSettings):
+    """What a service is told whose sales are in Redis, and are filled in again where they were lost."""
+
+    redis_copies: int = setting(
+        0,
+        "Replicas of Redis that must have a change before it is answered (WAIT): what was answered is then "
+        "also with whoever is promoted. Not for a cluster.",
+        minimum=0,
+        maximum=10,
+    )
+    redis_copies_ms: int = setting(
+        1000,
+        "Milliseconds that a run waits for those replicas, a few times over; then the answer is UNAVAILABLE.",
+        minimum=10,
+        maximum=4000,
+    )
+    takeover_s: float = setting(
+        30.0,
+        "Seconds after which another replica takes over filling a lost store from one that gets no further.",
+        minimum=1,
+        maximum=3600,
+    )
+
+
 def variable_of(field: str) -> str:
     """The environment variable of a field: CATRACA_ and its name in capitals."""
     return PREFIX + field.upper()

@@ -3,27 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.kit.settings import REQUIRED, CommonSettings, setting
+from services.kit.settings import REQUIRED, RedisStoreSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(CommonSettings):
+class Settings(RedisStoreSettings):
     """What the queue is told beside what every service is told."""
 
     redis_url: str = setting(REQUIRED, "redis://host:port of the line's store.", secret=True)
-    redis_copies: int = setting(
-        0,
-        "Replicas of Redis that must have a change before it is answered (WAIT): what was answered is then "
-        "also with whoever is promoted. Not for a cluster.",
-        minimum=0,
-        maximum=10,
-    )
-    redis_copies_ms: int = setting(
-        1000,
-        "Milliseconds that a run waits for those replicas, a few times over; then the answer is UNAVAILABLE.",
-        minimum=10,
-        maximum=4000,
-    )
     inventory_target: str = setting(REQUIRED, "host:port of inventory's gRPC: the promise ledger.")
     checkout_target: str = setting(REQUIRED, "host:port of checkout's gRPC: asked before a sale is archived.")
     admission_key_file: Path = setting(
@@ -43,12 +30,6 @@ class Settings(CommonSettings):
     )
     lease_ttl_ms: int = setting(
         3000, "Milliseconds after which a dead leader is replaced.", minimum=200, maximum=60_000
-    )
-    takeover_s: float = setting(
-        30.0,
-        "Seconds after which another replica takes over filling a lost store from one that gets no further.",
-        minimum=1,
-        maximum=3600,
     )
     call_poll_ms: int = setting(
         100,

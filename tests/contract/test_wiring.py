@@ -14,10 +14,13 @@ from services.kit.settings import CommonSettings, file_variable_of, load, variab
 
 def settings_of(service: str) -> type[Any]:
     """The one settings dataclass of a service."""
+    module = import_module(f"services.{service}.config")
     found = [
         value
-        for value in vars(import_module(f"services.{service}.config")).values()
-        if isinstance(value, type) and issubclass(value, CommonSettings) and value is not CommonSettings
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, CommonSettings)
+        and value.__module__ == module.__name__
     ]
     assert len(found) == 1
     return found[0]

@@ -161,8 +161,10 @@ class Loader:
             raise Refusal("UNAVAILABLE")
         try:
             await self._store.drop(sale)
-        except Refusal:
-            await self._epochs.mark_dropped(SERVICE, sale, marked, dropped=False)
+        except Refusal as refusal:
+            # Any other refusal may follow from a drop that was done, and whose answer was lost.
+            if refusal.word == "WRONG_PHASE":
+                await self._epochs.mark_dropped(SERVICE, sale, marked, dropped=False)
             raise
 
     async def _publish_upto(self, sale: str, sequence: int) -> None:
