@@ -33,7 +33,7 @@ def subject(number: int) -> str:
 
 
 class Bff:
-    """One BFF with its streams. It knows its buyers' places and calls them as `serving` moves on."""
+    """One BFF with its streams. By the indexes of its buyers' joins it hears whose turn has come."""
 
     def __init__(self, simulation: Simulation, connection: Connection, token: str) -> None:
         self._simulation = simulation
@@ -42,7 +42,9 @@ class Bff:
         self._token = token
         self._metadata = bearer(token)
         self._placeless: deque[Buyer] = deque()
-        self._by_place: dict[int, Buyer] = {}
+        self._by_index: dict[int, Buyer] = {}
+        # The place of each index that was called: a join's answer may come after the call.
+        self._called: dict[int, int] = {}
         self._served = 0
         self._drawn = asyncio.Event()
         self._unary = asyncio.Semaphore(UNARY_AT_ONCE)
@@ -92,7 +94,7 @@ class Bff:
 
         def answered(do: Do, answer: Answer) -> None:
             self._simulation.answered(do, answer)
-            self._place(do.buyer)
+            self._stands(do.buyer)
 
         return Pump(
             lambda: self._at.queue.JoinMany(metadata=self._metadata),
@@ -134,50 +136,56 @@ class Bff:
 
     # ---- the line ----
 
-    def _place(self, buyer: Buyer) -> None:
-        """Sort a buyer who stands in line: called already, known by place, or still to be asked for."""
+    def _stands(self, buyer: Buyer) -> None:
+        """Note a buyer who stands in line, or was called before the join was answered."""
         if buyer.stage is not Stage.WAITING:
             return
-        if buyer.place < 0:
+        self._by_index[buyer.index] = buyer
+        if buyer.index in self._called:
+            self._call(buyer)
+        elif buyer.place < 0:
             self._placeless.append(buyer)
-        elif buyer.place < self._served:
-            self._simulation.is_called(buyer)
-        else:
-            self._by_place[buyer.place] = buyer
+
+    def _call(self, buyer: Buyer) -> None:
+        buyer.stands(self._called[buyer.index])
+        self._simulation.is_called(buyer)
 
     async def _watch(self) -> None:
-        """Follow `serving`: one stream for all buyers."""
+        """Follow the line: one stream for all buyers."""
         while True:
-            stream = self._at.queue.WatchSale(
-                queue.WatchSaleRequest(sale=self._sale), metadata=self._metadata
-            )
+            request = queue.WatchSaleRequest(sale=self._sale, calls_from=self._served)
+            stream = self._at.queue.WatchSale(request, metadata=self._metadata)
             try:
                 async for message in stream:
                     if not message.heartbeat:
-                        self._serve(message.standing)
+                        self._told(message)
             except grpc.aio.AioRpcError:
                 self._simulation.measures.reconnects += 1
             await asyncio.sleep(PAUSE_S)
 
-    def _serve(self, standing: queue.SaleStanding) -> None:
+    def _told(self, message: queue.WatchSaleResponse) -> None:
+        """What everybody is told, and who was called."""
+        standing = message.standing
         self._simulation.stands(standing)
         if standing.drawn:
             self._drawn.set()
-        for place in range(self._served, standing.serving):
-            buyer = self._by_place.pop(place, None)
-            if buyer is not None:
-                self._simulation.is_called(buyer)
-        self._served = max(self._served, standing.serving)
+        for place, index in enumerate(message.calls.indexes, message.calls.first_place):
+            self._called[index] = place
+            self._served = place + 1
+            buyer = self._by_index.get(index)
+            # Who came back after leaving has another index by now.
+            if buyer is not None and buyer.index == index:
+                self._call(buyer)
         if standing.availability == queue.AVAILABILITY_SOLD_OUT:
-            for buyer in self._by_place.values():
+            for buyer in self._by_index.values():
                 buyer.is_told_sold_out(self._simulation.sold_out_at)
 
     async def _learn_places(self) -> None:
-        """Ask for the places of all who joined before the draw."""
+        """Ask for the places of all who joined before the draw, to hold the calls against them."""
         await self._drawn.wait()
         while True:
             buyers = [self._placeless.popleft() for _ in range(min(PLACES, len(self._placeless)))]
-            asked = [buyer for buyer in buyers if buyer.stage is Stage.WAITING]
+            asked = [buyer for buyer in buyers if buyer.stage is Stage.WAITING and buyer.place < 0]
             if not asked:
                 await asyncio.sleep(PAUSE_S)
                 continue
@@ -195,7 +203,6 @@ class Bff:
             for buyer, result in zip(asked, response.results, strict=True):
                 if not result.refusal and stood(result.place).number == buyer.index:
                     buyer.stands(stood(result.place).place)
-                    self._place(buyer)
 
 
 def _order_item(do: Do) -> checkout.PlaceOrderItem:

@@ -228,6 +228,12 @@ class Line:
         """An entry's place; None before the draw."""
         return rules.place_of(entry, standing, self.permutation(sale, standing))
 
+    def called(self, sale: str, standing: Standing, start: int, most: int) -> list[int]:
+        """The indexes of at most so many who were called, from a place on, in the order of places."""
+        cohort, permutation = standing.cohort or 0, self.permutation(sale, standing)
+        end = min(standing.serving, start + most)
+        return [rules.index_at(place, cohort, permutation) for place in range(start, end)]
+
     def permutation(self, sale: str, standing: Standing) -> Permutation | None:
         """The sale's permutation once drawn; its tables are kept."""
         if not standing.drawn or not standing.cohort:

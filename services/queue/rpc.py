@@ -25,6 +25,8 @@ from services.queue.workers.standing import Hub, Hubs
 
 Context = Any
 
+# Of one message to whom calls are told; at ten bytes a call it stays far below what gRPC takes.
+CALLS_PER_MESSAGE = 10_000
 FEW = frozenset({"bff", "organiser", "staff", "service"})
 
 
@@ -206,6 +208,10 @@ class QueueServicer(ManyMethods):
         """Streams the sale's standing."""
         who = caller(context)
         who.need("buyer", *FEW)
+        calls = None
+        if request.HasField("calls_from"):
+            who.need(*FEW)
+            calls = _Calls(self._line, request.sale, request.calls_from)
         await self._with_line(request.sale)
         # Who has no more than a buyer's token is one of many; the others are few, and watch for many.
         if who.roles.isdisjoint(FEW):
@@ -218,11 +224,37 @@ class QueueServicer(ManyMethods):
                 hub.check()
                 standing = hub.standing
                 stepped = hub.stepped
-                yield queue_pb2.WatchSaleResponse(standing=standing_message(standing), heartbeat=beat)
+                response = queue_pb2.WatchSaleResponse(standing=standing_message(standing), heartbeat=beat)
+                more = calls is not None and calls.go_on(response, standing)
+                yield response
+                if more:
+                    beat = False
+                    continue
                 if standing.phase is Phase.CLOSED:
                     return
                 await asyncio.sleep(self._settings.watch_sale_ms / 1000)
                 beat = not await _happens(stepped, self._settings.heartbeat_s)
+
+
+class _Calls:
+    """The calls of a sale as one stream tells them: each once, in the order of places."""
+
+    def __init__(self, line: Line, sale: str, start: int) -> None:
+        """`start` is the first place to tell. Raises INVALID_FIELD for a negative one."""
+        if start < 0:
+            raise Refusal("INVALID_FIELD", field="calls_from", expected="at least 0")
+        self._line = line
+        self._sale = sale
+        self._next = start
+
+    def go_on(self, response: queue_pb2.WatchSaleResponse, standing: Standing) -> bool:
+        """Puts the next calls into a message; True if there are more than it takes."""
+        indexes = self._line.called(self._sale, standing, self._next, CALLS_PER_MESSAGE)
+        if indexes:
+            response.calls.first_place = self._next
+            response.calls.indexes.extend(indexes)
+            self._next += len(indexes)
+        return self._next < standing.serving
 
 
 async def _happens(event: asyncio.Event, within_s: float) -> bool:

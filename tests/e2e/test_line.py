@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,25 @@ class Bff:
         call = self.house.at.queue.EnterMany(requests, metadata=self.metadata)
         (answer,) = [answer async for answer in streamed(call)]
         return list(answer.results)
+
+    async def calls(self, start: int, end: int) -> list[int]:
+        """The indexes of whom the line calls to these places."""
+        heard: list[int] = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for message in watched(self, start):
+                if message.HasField("calls"):
+                    assert message.calls.first_place == start + len(heard)
+                    heard += message.calls.indexes
+                if start + len(heard) >= end:
+                    return heard
+        raise AssertionError("the stream ended before")
+
+
+def watched(who: Buyer | Bff, calls_from: int) -> AsyncIterator[queue.WatchSaleResponse]:
+    """The sale's standing with its calls."""
+    at = who.house.at if isinstance(who, Bff) else who.at
+    request = queue.WatchSaleRequest(sale=who.sale, calls_from=calls_from)
+    return streamed(at.queue.WatchSale(request, metadata=who.metadata))
 
 
 async def refused(attempt: Any) -> str:
@@ -327,6 +347,38 @@ async def test_the_sales_standing_is_for_everyone_and_ends_with_the_sale(house: 
     assert (served, standing.cohort, standing.joined, standing.drawn) == (5, 5, 5, True)
     assert await refused(house.buyer(name).join()) == "WRONG_PHASE"
     assert await refused(buyers[0].enter()) == "WRONG_PHASE"
+
+
+async def test_a_bff_hears_whom_the_line_calls_by_the_index_of_their_join(house: Any) -> None:
+    name = await house.sale(capacity=4, limit=1, opens_in_s=1.0)
+    bff = Bff(house, name)
+    subjects = [f"buyer-{number}" for number in range(3)]
+    (joined,) = await bff.join(subjects)
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await bff.buyer(subjects[0]).place()).HasField("place"):
+            await asyncio.sleep(0.05)
+    (late,) = await bff.join(["buyer-3", "buyer-4"])
+    by_index = {
+        result.place.index: subject
+        for result, subject in zip(
+            [*joined.results, *late.results], [*subjects, "buyer-3", "buyer-4"], strict=True
+        )
+    }
+
+    heard = await bff.calls(0, 4)
+
+    places = [result.place for result in await bff.places([by_index[index] for index in heard])]
+    assert [place.place for place in places] == [0, 1, 2, 3]
+    assert [place.state for place in places] == [CALLED] * 4
+    # After a lost connection.
+    assert await bff.calls(2, 4) == heard[2:]
+
+
+async def test_calls_are_for_those_who_wait_for_many(house: Any) -> None:
+    name = await house.sale(capacity=4)
+
+    assert await refused(anext(watched(house.buyer(name), 0))) == "ROLE_REQUIRED"
+    assert await refused(anext(watched(Bff(house, name), -1))) == "INVALID_FIELD"
 
 
 async def test_a_sale_without_a_line_has_no_places(house: Any) -> None:

@@ -13,7 +13,9 @@ from catraca.sale.v1 import sale_pb2
 from services.kit.definitions import Definition
 from services.kit.errors import Refusal
 from services.kit.identity import Caller, set_caller
+from services.queue import rpc
 from services.queue.config import Settings
+from services.queue.line import Line
 from services.queue.rpc import QueueServicer
 from services.queue.states import Availability, Entry, Phase, PlaceState, PlaceView, Standing, Turn
 from services.queue.unary import Seen
@@ -232,7 +234,7 @@ async def test_a_far_place_is_not_told_of_every_step() -> None:
 class SaleStream:
     """One WatchSale of a BFF, message by message."""
 
-    def __init__(self, *, heartbeat_s: float) -> None:
+    def __init__(self, *, heartbeat_s: float, calls_from: int | None = None) -> None:
         self.hub = FakeHub()
         settings = Settings(**REQUIRED, heartbeat_s=heartbeat_s, watch_sale_ms=50)
         sale = sale_pb2.Sale(sale="a-sale")
@@ -241,9 +243,12 @@ class SaleStream:
             return Definition(sale, 1)
 
         hubs = cast(Any, self)
-        servicer = QueueServicer(settings, nothing, nothing, hubs, nothing, sale_of, None, nothing)
+        # An undrawn cohort of nobody: who came after the opening has the place of their index.
+        line = Line(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+        servicer = QueueServicer(settings, line, nothing, hubs, nothing, sale_of, None, nothing)
         set_caller(Caller("shop", "front", frozenset({"bff"}), None, nothing))
-        self._messages = servicer.WatchSale(queue_pb2.WatchSaleRequest(sale="a-sale"), None)
+        request = queue_pb2.WatchSaleRequest(sale="a-sale", calls_from=calls_from)
+        self._messages = servicer.WatchSale(request, None)
 
     @contextlib.asynccontextmanager
     async def watching(self, _sale: str) -> AsyncIterator[FakeHub]:
@@ -280,3 +285,44 @@ async def test_a_quiet_sale_says_that_it_is_quiet() -> None:
 
     assert (first.heartbeat, again.heartbeat) == (False, True)
     assert first.standing == again.standing
+
+
+async def test_calls_are_told_to_who_asks_each_once_and_in_the_order_of_places() -> None:
+    stream = SaleStream(heartbeat_s=0.2, calls_from=2)
+    assert not (await stream.next()).HasField("calls")
+
+    stream.hub.step(replace(STANDING, serving=4))
+    told = await stream.next()
+    assert (told.calls.first_place, list(told.calls.indexes), told.heartbeat) == (2, [2, 3], False)
+
+    # Silence, and a step that calls nobody.
+    told = await stream.next()
+    assert (told.HasField("calls"), told.heartbeat) == (False, True)
+    stream.hub.step(replace(STANDING, serving=4, joined=11))
+    assert not (await stream.next()).HasField("calls")
+
+    stream.hub.step(replace(STANDING, serving=5))
+    told = await stream.next()
+    assert (told.calls.first_place, list(told.calls.indexes)) == (4, [4])
+
+
+async def test_more_calls_than_a_message_takes_go_on_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rpc, "CALLS_PER_MESSAGE", 4)
+    stream = SaleStream(heartbeat_s=15, calls_from=0)
+    stream.hub.step(replace(STANDING, serving=9, phase=Phase.CLOSED))
+
+    told = [await stream.next() for _ in range(3)]
+
+    assert [each.calls.first_place for each in told] == [0, 4, 8]
+    assert [index for each in told for index in each.calls.indexes] == list(range(9))
+    with pytest.raises(StopAsyncIteration):
+        await stream.next()
+
+
+async def test_nobody_is_told_calls_who_did_not_ask() -> None:
+    stream = SaleStream(heartbeat_s=15)
+    stream.hub.step(replace(STANDING, serving=9))
+
+    assert not (await stream.next()).HasField("calls")

@@ -496,17 +496,25 @@ class WatchSaleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SALE_FIELD_NUMBER: _builtins.int
+    CALLS_FROM_FIELD_NUMBER: _builtins.int
     sale: _builtins.str
+    calls_from: _builtins.int
+    """If set, calls are told from this place on: 0 for all of them, and after a lost connection the place behind the
+    last that was told. At least 0. Needs the role bff, organiser, staff or service.
+    """
     def __init__(
         self,
         *,
         sale: _builtins.str = ...,
+        calls_from: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_from", b"_calls_from", "calls_from", b"calls_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_from", b"_calls_from", "calls_from", b"calls_from", "sale", b"sale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__calls_from: _TypeAlias = _typing.Literal["calls_from"]  # noqa: Y015
+    _WhichOneofArgType__calls_from: _TypeAlias = _typing.Literal["_calls_from", b"_calls_from"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_from) -> _WhichOneofReturnType__calls_from | None: ...
 
 Global___WatchSaleRequest: _TypeAlias = WatchSaleRequest  # noqa: Y015
 
@@ -516,22 +524,57 @@ class WatchSaleResponse(_message.Message):
 
     STANDING_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     heartbeat: _builtins.bool
     @_builtins.property
     def standing(self) -> Global___SaleStanding: ...
+    @_builtins.property
+    def calls(self) -> Global___Calls:
+        """Whom the sale has called since the last message; absent where nobody was, or calls were not asked for."""
+
     def __init__(
         self,
         *,
         standing: Global___SaleStanding | None = ...,
         heartbeat: _builtins.bool = ...,
+        calls: Global___Calls | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "heartbeat", b"heartbeat", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchSaleResponse: _TypeAlias = WatchSaleResponse  # noqa: Y015
+
+@_typing.final
+class Calls(_message.Message):
+    """Who was called: the places from `first_place` on, and the index that each of them belongs to, as in Place.index.
+    Whoever left meanwhile is among them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_PLACE_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    first_place: _builtins.int
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """In the order of places; at most 10000 in one message, where the next message goes on."""
+
+    def __init__(
+        self,
+        *,
+        first_place: _builtins.int = ...,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_place", b"first_place", "indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calls: _TypeAlias = Calls  # noqa: Y015
 
 @_typing.final
 class JoinManyRequest(_message.Message):

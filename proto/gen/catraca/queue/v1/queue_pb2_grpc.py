@@ -202,7 +202,10 @@ class QueueServiceServicer:
     def WatchSale(self, request, context):
         """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
         `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
-        Errors: NO_LINE, and STREAM_LIMIT as for Watch.
+
+        A backend that waits for many asks for the calls too: then each message tells the indexes of whom it called, and
+        whoever kept the indexes of their buyers' joins hears of each turn without asking for anybody's place.
+        Errors: NO_LINE, STREAM_LIMIT as for Watch, and ROLE_REQUIRED for a buyer's token that asks for calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

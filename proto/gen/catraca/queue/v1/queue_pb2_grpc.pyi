@@ -88,7 +88,10 @@ class QueueServiceStub:
     WatchSale: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
-    Errors: NO_LINE, and STREAM_LIMIT as for Watch.
+
+    A backend that waits for many asks for the calls too: then each message tells the indexes of whom it called, and
+    whoever kept the indexes of their buyers' joins hears of each turn without asking for anybody's place.
+    Errors: NO_LINE, STREAM_LIMIT as for Watch, and ROLE_REQUIRED for a buyer's token that asks for calls.
     """
     JoinMany: _grpc.StreamStreamMultiCallable[_queue_pb2.JoinManyRequest, _queue_pb2.JoinManyResponse]
     """Joins many buyers of a BFF; answers in the order of the items, one response per request. A refused item
@@ -159,7 +162,10 @@ class QueueServiceAsyncStub(QueueServiceStub):
     WatchSale: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchSaleRequest, _queue_pb2.WatchSaleResponse]  # type: ignore[assignment]
     """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
     `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
-    Errors: NO_LINE, and STREAM_LIMIT as for Watch.
+
+    A backend that waits for many asks for the calls too: then each message tells the indexes of whom it called, and
+    whoever kept the indexes of their buyers' joins hears of each turn without asking for anybody's place.
+    Errors: NO_LINE, STREAM_LIMIT as for Watch, and ROLE_REQUIRED for a buyer's token that asks for calls.
     """
     JoinMany: _aio.StreamStreamMultiCallable[_queue_pb2.JoinManyRequest, _queue_pb2.JoinManyResponse]  # type: ignore[assignment]
     """Joins many buyers of a BFF; answers in the order of the items, one response per request. A refused item
@@ -287,7 +293,10 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_queue_pb2.WatchSaleResponse], _abc.AsyncIterator[_queue_pb2.WatchSaleResponse]]:
         """Streams the sale's standing for everyone who waits, at most a few messages a second: a place below
         `serving` has been called. Heartbeat at least every 15 seconds; ends with OK once the sale is CLOSED.
-        Errors: NO_LINE, and STREAM_LIMIT as for Watch.
+
+        A backend that waits for many asks for the calls too: then each message tells the indexes of whom it called, and
+        whoever kept the indexes of their buyers' joins hears of each turn without asking for anybody's place.
+        Errors: NO_LINE, STREAM_LIMIT as for Watch, and ROLE_REQUIRED for a buyer's token that asks for calls.
         """
 
     @_abc_1.abstractmethod
