@@ -18,7 +18,7 @@ from local.rush.settings import RushSettings
 from local.rush.upheaval import rolling_restart
 
 # The lobby is long enough for everybody to come in; who does not make it stands behind the draw.
-LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 15_000
+LOBBY_S, LOBBY_S_PER_BUYER = 4.0, 1 / 20_000
 # A burst of orders makes the news of each wait; short as the payment window is, it must leave time to pay.
 WINDOW_S, WINDOW_S_PER_TICKET = 8.0, 1 / 500
 FEWEST_TO_ROLL = 2
@@ -29,7 +29,7 @@ RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
 PACED_TURN_S = 16.0
 # Of a large sale more buyers can be promised something at once than two cores can serve within their turns:
 # it is paced, as its organiser would do.
-UNPACED_TICKETS, PACE = 10_000, 100.0
+UNPACED_TICKETS, PACE, PACED_WINDOW_S = 10_000, 100.0, 12.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 # Orders are what takes its time.
 TIMEOUT_S, TIMEOUT_S_PER_TICKET = 300.0, 0.015
@@ -109,7 +109,7 @@ def settings(arguments: argparse.Namespace) -> RushSettings:
         seed=arguments.seed,
         direct=min(direct, buyers),
         lobby_s=LOBBY_S + buyers * LOBBY_S_PER_BUYER,
-        payment_window_s=WINDOW_S + min(arguments.tickets, UNPACED_TICKETS) * WINDOW_S_PER_TICKET,
+        payment_window_s=_window(arguments),
         timeout_s=arguments.timeout or TIMEOUT_S + arguments.tickets * TIMEOUT_S_PER_TICKET,
         rate=_rate(arguments),
         turn_s=PACED_TURN_S if _rate(arguments) else RushSettings.turn_s,
@@ -121,6 +121,13 @@ def _rate(arguments: argparse.Namespace) -> float:
     if arguments.rolling_restart:
         return _slowly(arguments)
     return PACE if arguments.tickets > UNPACED_TICKETS else RushSettings.rate
+
+
+def _window(arguments: argparse.Namespace) -> float:
+    """Seconds to pay. Who never pays keeps their units for so long, and the end waits for those."""
+    if arguments.tickets > UNPACED_TICKETS:
+        return PACED_WINDOW_S
+    return WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET
 
 
 def _slowly(arguments: argparse.Namespace) -> float:

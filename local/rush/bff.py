@@ -15,7 +15,7 @@ from local.rush.answers import admission_answer, order_answer, place_answer, sto
 from local.rush.buyer import Buyer
 from local.rush.intent import Do, Stage
 from local.rush.pump import Pump
-from local.rush.record import Answer, Ask
+from local.rush.record import Answer, Ask, Probe
 from local.rush.simulation import Simulation
 from local.rush.unary import ask
 
@@ -48,6 +48,8 @@ class Bff:
         self._served = 0
         self._drawn = asyncio.Event()
         self._unary = asyncio.Semaphore(UNARY_AT_ONCE)
+        # Thousands may leave at once, or try what must be refused: nobody's money waits behind them.
+        self._unhurried = asyncio.Semaphore(UNARY_AT_ONCE // 4)
         self.updates = Updates(simulation, connection, self._metadata)
         self._joins = self._join_pump()
         self._entries = self._entry_pump()
@@ -81,7 +83,8 @@ class Bff:
 
     async def _send_alone(self, do: Do) -> None:
         buyer = client.Buyer(self._at, self._sale, self._token, subject=subject(do.buyer.number))
-        async with self._unary:
+        unhurried = do.ask is Ask.LEAVE or do.probe is not Probe.NONE
+        async with self._unhurried if unhurried else self._unary:
             answer = await ask(buyer, do)
         self._simulation.answered(do, answer)
 

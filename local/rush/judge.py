@@ -15,7 +15,8 @@ EDGE_S = 0.05
 HONEST = frozenset({"SECTION_SOLD_OUT", "NOT_ADJACENT", "SEAT_TAKEN"})
 # Who is refused by every section this often within the turn was promised something that is not there.
 ROUNDS = 3
-KEPT = 25
+# Examples of each kind.
+KEPT = 10
 # How an order may end, by what its buyer does when asked to pay.
 ENDS: dict[Pay, frozenset[str]] = {
     Pay.PAYS: frozenset({"CONFIRMED"}),
@@ -42,7 +43,7 @@ class Verdict:
     def add(self, against: str, who: str, text: str) -> None:
         """One thing that should not have happened."""
         self.counts[against] += 1
-        if len(self.examples) < KEPT:
+        if self.counts[against] <= KEPT:
             self.examples.append(f"{against} {who}: {text}")
 
     def merge(self, other: "Verdict") -> None:
