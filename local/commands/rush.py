@@ -127,7 +127,7 @@ def _window(arguments: argparse.Namespace) -> float:
     """Seconds to pay. Who never pays keeps their units for so long, and the end waits for those."""
     if arguments.tickets > UNPACED_TICKETS:
         return PACED_WINDOW_S
-    return WINDOW_S + arguments.tickets * WINDOW_S_PER_TICKET
+    return WINDOW_S + float(arguments.tickets) * WINDOW_S_PER_TICKET
 
 
 def _slowly(arguments: argparse.Namespace) -> float:
