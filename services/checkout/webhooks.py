@@ -25,6 +25,8 @@ PATH = "/webhooks/{provider}"
 MAX_BODY_BYTES = 64 * 1024
 STATUSES = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.UNAVAILABLE: 503}
 STATUSES |= {grpc.StatusCode.RESOURCE_EXHAUSTED: 503, grpc.StatusCode.DEADLINE_EXCEEDED: 503}
+# Providers send again what a server failed at, and give up what was wrong with their call.
+STATUSES |= {grpc.StatusCode.INTERNAL: 500}
 
 
 class Webhooks:

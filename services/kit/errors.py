@@ -91,7 +91,12 @@ EXCEPTIONS: Mapping[str, str] = {
     "aiohttp.web_protocol.RequestPayloadError": "INVALID_FIELD",
 }
 
-_INTERFACE_ERROR = "asyncpg.exceptions._base.InterfaceError"
+# asyncpg has one class for a connection that is gone and for a wrong call; these words tell the first.
+_GONE: Mapping[str, str] = {
+    "asyncpg.exceptions._base.InterfaceError": "clos",
+    # A server that dies may say so unasked: until the connection ends, the client is in the middle of that.
+    "asyncpg.exceptions._base.InternalClientError": "another operation (2) is in progress",
+}
 
 _CALLED: Mapping[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAVAILABLE: "UNAVAILABLE",
@@ -109,8 +114,7 @@ def refusal_for(error: BaseException) -> Refusal | None:
         return _refusal_for_call(error)
     for ancestor in type(error).__mro__:
         name = f"{ancestor.__module__}.{ancestor.__qualname__}"
-        # asyncpg has one class for a connection that is gone and for a call that was wrong.
-        if name == _INTERFACE_ERROR and "clos" in str(error):
+        if name in _GONE and _GONE[name] in str(error):
             return Refusal("UNAVAILABLE")
         if name in EXCEPTIONS:
             return Refusal(EXCEPTIONS[name])

@@ -18,11 +18,12 @@ from catraca.sale.v1 import sale_pb2 as sale
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from local.client import Buyer, Connection, Organiser, Targets
+from local.client import Buyer, Connection, Organiser, Targets, item
 from local.discovery import RunningStack
 from local.issuer.tokens import Minter
 from local.stack import Stack
 from tests.drand import Chain, Relay
+from tests.patience import patiently
 from tests.resting import resting_after
 
 PATIENCE_S = 30.0
@@ -40,7 +41,8 @@ async def drand() -> AsyncIterator[Relay]:
 async def stack(
     tmp_path_factory: pytest.TempPathFactory, drand: Relay, pytestconfig: pytest.Config
 ) -> AsyncIterator[Stack]:
-    """Every server and service, healthy. Tests that kill a part restart it before they end.
+    """Every server and service, healthy. Tests that kill a part restart it, and wait for `House.found_again`
+    before they end.
 
     Two processes of the queue, so that a leader always has somebody who would take its place.
     """
@@ -167,6 +169,18 @@ class House:
         ):
             said = await answer.json()
             return str(said["result"])
+
+    async def found_again(self) -> None:
+        """Wait until everybody has found what was restarted: whoever calls through `at`, and the services
+        each other. A free ticket goes through all of them.
+        """
+
+        async def sell() -> None:
+            buyer = self.buyer(await self.sale(capacity=1, line=False, price=0, closes_in_s=60))
+            placed = await buyer.order("click-one", [item("floor", 1)])
+            await self.told(buyer, placed.order_id, checkout.ORDER_STATE_CONFIRMED)
+
+        await patiently(sell)
 
     async def ledger(self, sale: str) -> inventory.Ledger:
         """The promise ledger's own numbers."""

@@ -92,6 +92,7 @@ async def test_a_replica_that_dies_or_restarts_refuses_nobody(
         await callers.stop()
         # The stack is shared: others need both.
         await asyncio.gather(*(each.up() for each in stack.parts["queue"].processes if not each.running))
+        await house.found_again()
 
 
 async def test_the_line_is_watched_over_http2_too(house: Any, at_edge: Connection) -> None:

@@ -65,3 +65,4 @@ async def test_killed_amid_the_opening_the_line_is_in_drawn_order(house: Any, st
     assert called == set(range(SEATS))
     verdict = await audit(Sources.of(house.running), name)
     assert verdict.ok, verdict.to_json()
+    await house.found_again()

@@ -4,10 +4,9 @@ import asyncio
 import secrets
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -19,9 +18,9 @@ from local.audit.report import audit
 from local.client import Buyer, Connection, Organiser, Targets
 from local.discovery import RunningStack
 from local.stack import Stack
-from services.kit.errors import Refusal
 from tests.e2e.backups import back_up, restore
 from tests.e2e.test_audit import bought, spec
+from tests.patience import NOT_LOADED, patiently
 
 # Two more stacks are started than in other tests.
 pytestmark = pytest.mark.timeout(240)
@@ -138,7 +137,7 @@ async def test_without_redis_tickets_and_places_are_kept_and_nothing_is_sold_twi
         async with Connection(Targets(**running.targets)) as at, aiohttp.ClientSession() as client:
             await kept_tickets(backup, running, at)
             carla, dora = (Buyer(at, backup.sale, running.minter().mint(name)) for name in backup.places)
-            place = await once_loaded(carla.place)
+            place = await patiently(carla.place, passing=NOT_LOADED)
             assert (place.place, place.state) == (backup.places["carla"], queue_pb2.PLACE_STATE_CALLED)
             await dora.join()
             assert (await dora.place()).place == backup.places["dora"]
@@ -148,14 +147,3 @@ async def test_without_redis_tickets_and_places_are_kept_and_nothing_is_sold_twi
             assert units(order).isdisjoint(sold_units(backup))
 
         await audited(backup, running)
-
-
-async def once_loaded(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """The answer, once the stores are filled: until then it is refused by that name."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await ask()
-            except Refusal as refusal:
-                assert refusal.word == "SALE_NOT_LOADED", refusal
-            await asyncio.sleep(0.1)

@@ -215,6 +215,7 @@ async def test_a_service_that_starts_again_asks_for_nothing_more(house: Any, sol
     for service in ("queue", "inventory", "checkout", "notifier"):
         house.stack.kill9(service)
         await house.stack.restart(service)
+    await house.found_again()
     buyer = house.buyer(sold.sale)
     await house.admitted(buyer)
 

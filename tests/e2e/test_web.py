@@ -145,3 +145,4 @@ async def test_streams_are_opened_again_and_miss_nothing(
             await stack.restart(which)
 
     await play(node, "resume", variables | {"SALE": name, "LOBBY": await house.sale(opens_in_s=600)}, answer)
+    await house.found_again()

@@ -30,7 +30,8 @@ from services.kit.streams import read_all
 from services.queue.events import act_of, last_published, subject_of
 from services.queue.store import keys_of
 from tests.fault.history import History, judge
-from tests.fault.test_checkout_killed import PATIENCE_S, buy, patiently
+from tests.fault.test_checkout_killed import buy
+from tests.patience import PATIENCE_S, patiently
 from tests.plans import hall, seated_section
 
 BUYERS = 24
@@ -38,7 +39,7 @@ HOLDERS = 8
 ROUNDS = 12
 STAGE = 5
 HOLD_S = 120
-SETTLES_S = 10
+SETTLES_S = 30
 HELD = pb.HOLD_STATE_HELD
 
 
@@ -147,8 +148,9 @@ async def test_what_was_answered_holds(
     lost: list[tuple[float, float]] = []
     async with Connection(Targets(**stack.running.targets)) as connection:
         organiser = Organiser(connection, minter.mint("org", roles=["organiser", "service"]))
-        sale = f"lost-{secrets.token_hex(4)}"
-        await organiser.define(sale, sale_of())
+        sale, spec = f"lost-{secrets.token_hex(4)}", sale_of()
+        # The test before may have ended with a kill.
+        await patiently(lambda: organiser.define(sale, spec))
 
         def buyer(name: str) -> Buyer:
             return Buyer(connection, sale, minter.mint(name))
@@ -228,15 +230,13 @@ async def test_a_seated_sale_is_filled_again(stack: Stack) -> None:
     plan = hall("oooooo", "oooooo")
     async with Connection(Targets(**stack.running.targets)) as connection:
         organiser = Organiser(connection, minter.mint("org", roles=["organiser", "service"]))
-        pushed = await connection.sales.PushPlan(
-            sale_pb2.PushPlanRequest(document=gzip.compress(json.dumps(plan).encode())),
-            metadata=organiser.metadata,
-        )
+        document = sale_pb2.PushPlanRequest(document=gzip.compress(json.dumps(plan).encode()))
+        pushed = await patiently(lambda: connection.sales.PushPlan(document, metadata=organiser.metadata))
         spec = sale_of()
         del spec.sections[:]
         spec.sections.append(seated_section("floor", "Hall"))
         spec.seating_plan.digest = pushed.plan.digest
-        await organiser.define(sale, spec)
+        await patiently(lambda: organiser.define(sale, spec))
         buyers = [Buyer(connection, sale, minter.mint(f"buyer-{number}")) for number in range(4)]
         sold = await asyncio.gather(*(buy(buyer, "click-0001") for buyer in buyers[:3]))
         await waiting_order(buyers[3])
@@ -255,7 +255,7 @@ async def test_a_seated_sale_is_filled_again(stack: Stack) -> None:
 
         await empty(stack, sale)
         counts = (await patiently(lambda: organiser.ledger(sale))).counts
-        after = await seat_states(connection, organiser, sale)
+        after = await patiently(lambda: seat_states(connection, organiser, sale))
         late = await buy(buyers[3], "click-0001")
         verdict = await settled_audit(stack, sale)
 

@@ -11,6 +11,7 @@ import pytest
 from services.checkout.providers.sandbox import SIGNATURE_HEADER, signature
 from services.checkout.records import Order
 from services.checkout.states import OrderState, PaymentState
+from services.kit.errors import Refusal
 from tests.integration.checkout.conftest import ShopOf
 from tests.integration.checkout.shop import Shop
 
@@ -133,16 +134,26 @@ async def test_an_event_id_of_another_order_is_refused(shop_of: ShopOf) -> None:
         assert known == theirs
 
 
-async def test_an_answer_waits_for_the_database(shop_of: ShopOf) -> None:
+@pytest.mark.parametrize(
+    ("problem", "status"),
+    [
+        (ConnectionError("the database is gone"), 503),
+        # A defect may reach a batch and is then told to all in it. The provider is to send it again.
+        (Refusal("INTERNAL"), 500),
+        (ValueError("a defect"), 500),
+    ],
+    ids=repr,
+)
+async def test_an_answer_waits_for_the_database(shop_of: ShopOf, problem: Exception, status: int) -> None:
     async with (await shop_of()).open("intake", "webhooks", "relay") as shop:
         order = await waiting_order(shop)
 
         async def broken(*_: object) -> None:
-            raise ConnectionError("the database is gone")
+            raise problem
 
         works = shop.store.advance
         shop.store.advance = broken  # type: ignore[method-assign, assignment]
-        assert (await call(shop, event_of(order)))[0] == 503
+        assert (await call(shop, event_of(order)))[0] == status
 
         shop.store.advance = works  # type: ignore[method-assign]
         assert (await call(shop, event_of(order)))[0] == 200

@@ -24,7 +24,7 @@ from local.servers.redis import Redis
 from services.inventory.store import key_of
 from services.kit.streams import connect_nats, declare, kv_subject
 from tests.integration.inventory.conftest import Checkout, NatsUrl, Replica, Replicas, published, spec
-from tests.integration.inventory.test_rebuild import acts, counts, order_of, patiently
+from tests.integration.inventory.test_rebuild import acts, counts, once_loaded, order_of
 
 FLOOR = pb.HoldItem(section="floor", quantity=1)
 SLOTS = 16384
@@ -251,7 +251,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 async def shown(where: Replica, sale: str, name: str, hold_id: str) -> pb.Hold:
     """A hold as it is now."""
     request = pb.GetHoldRequest(sale=sale, hold_id=hold_id)
-    answer = await patiently(lambda: where.inventory.GetHold(request, metadata=where.as_(name)))
+    answer = await once_loaded(lambda: where.inventory.GetHold(request, metadata=where.as_(name)))
     found: pb.Hold = answer.hold
     return found
 

@@ -1,7 +1,7 @@
 """A store that lost a sale is filled again before it answers: from what was published, and the orders."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -22,24 +22,12 @@ from services.kit.streams import last_message
 from tests.integration.inventory.book import buyer
 from tests.integration.inventory.conftest import Checkout, Define, Replica, Replicas, published, spec
 from tests.integration.inventory.test_seats import Follower, follower, house, seats
+from tests.patience import NOT_LOADED, PATIENCE_S, patiently
 
 assert follower
 
 FLOOR = pb.HoldItem(section="floor", quantity=2)
-# How long a caller asks again, as all of ours do.
-PATIENCE_S = 20
-
-
-async def patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    """The call's answer, once the sale is loaded."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await call()
-            except grpc.aio.AioRpcError as error:
-                refusal = refusal_of(error)
-                assert refusal is not None and refusal.word == "SALE_NOT_LOADED", error
-            await asyncio.sleep(0.05)
+once_loaded = partial(patiently, passing=NOT_LOADED)
 
 
 async def keys_of(redis: Client, sale: str) -> list[bytes]:
@@ -102,7 +90,7 @@ def order_of(name: str, order: str, state: str, *units: int, **more: Any) -> ord
 
 async def counts(where: Replica, sale: str) -> tuple[int, int, int, int]:
     """Free, held, sold and promised."""
-    answer = await patiently(
+    answer = await once_loaded(
         lambda: where.ledger.GetLedger(
             pb.GetLedgerRequest(sale=sale), metadata=where.as_("checkout", "service")
         )
@@ -150,7 +138,7 @@ async def test_a_flushed_sale_is_as_before(
     ]
     await empty(redis, sale_id)
 
-    lost = await patiently(
+    lost = await once_loaded(
         lambda: other_replica.inventory.GetHold(
             pb.GetHoldRequest(sale=sale_id, hold_id="hold-0001"), metadata=replica.as_("ana")
         )

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from catraca.events.v1 import events_pb2 as pb
@@ -20,6 +21,7 @@ from services.queue.store import LineStore, keys_of
 from tests.drand import Chain, Relay
 from tests.integration.line.fakes import MemoryLedger, joiners
 from tests.integration.line.replicas import Replica, Replicas
+from tests.patience import NOT_LOADED, patiently
 
 PATIENCE_S = 20
 COHORT = 24
@@ -36,15 +38,7 @@ def named(number: int) -> str:
     return to_text(buyer(number))
 
 
-async def patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    """The call's answer, once the sale is loaded: until then it is refused by that name alone."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await call()
-            except Refusal as refusal:
-                assert refusal.word == "SALE_NOT_LOADED" and refusal.retry_after_s is not None, refusal
-            await asyncio.sleep(0.02)
+once_loaded = partial(patiently, passing=NOT_LOADED, pause_s=0.02)
 
 
 class Case:
@@ -71,7 +65,7 @@ class Case:
     async def define(self, **changes: Any) -> None:
         self.definition |= changes
         revision = await self.replicas.define(self.sale, **self.definition)
-        await patiently(lambda: self.replica.loader.load(self.sale, revision))
+        await once_loaded(lambda: self.replica.loader.load(self.sale, revision))
 
     @property
     def store(self) -> LineStore:
@@ -140,18 +134,18 @@ class Case:
         """All that buyers can see of the line."""
         replica = replica or self.replica
         line, store = replica.line, replica.store
-        standing = await patiently(lambda: store.standing(self.sale))
-        answers = await patiently(lambda: line.read(self.sale, [buyer(number) for number in EVERYBODY]))
-        facts = await patiently(lambda: store.facts(self.sale, ""))
+        standing = await once_loaded(lambda: store.standing(self.sale))
+        answers = await once_loaded(lambda: line.read(self.sale, [buyer(number) for number in EVERYBODY]))
+        facts = await once_loaded(lambda: store.facts(self.sale, ""))
         drawn = standing.drawn and bool(standing.cohort)
         return {
             "views": [str(view) if isinstance(view, Refusal) else view for view in answers.views],
             "facts": facts,
             # What was told of turns is looked through once more.
             "standing": replace(standing, now_ms=0, sequence=0, epoch=0, told_come=0, told_near=0),
-            "askers": await patiently(lambda: store.askers(self.sale, list(range(standing.joined)))),
-            "members": await patiently(lambda: store.members(self.sale, 0, 1000)),
-            "last": await patiently(lambda: line.last(self.sale, facts.cohort)) if drawn else None,
+            "askers": await once_loaded(lambda: store.askers(self.sale, list(range(standing.joined)))),
+            "members": await once_loaded(lambda: store.members(self.sale, 0, 1000)),
+            "last": await once_loaded(lambda: line.last(self.sale, facts.cohort)) if drawn else None,
             "receipts": [
                 await self.receipt(replica, number, view, standing)
                 for number, view in zip(EVERYBODY, answers.views, strict=True)
@@ -161,7 +155,7 @@ class Case:
 
     async def receipt(self, replica: Replica, number: int, view: Any, standing: Standing) -> Any:
         """What a receipt says, and its path to the published root, which leads there."""
-        receipt, proof = await patiently(
+        receipt, proof = await once_loaded(
             lambda: replica.line.receipt(self.sale, buyer(number), view.entry, standing)
         )
         said = queue_pb2.ReceiptBody.FromString(receipt.body)

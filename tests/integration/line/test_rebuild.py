@@ -20,7 +20,7 @@ from services.queue.states import Availability, Joiner, Phase, PlaceState
 from services.queue.store import LineStore, keys_of
 from services.queue.workers.rebuilder import Rebuilder
 from tests.integration.line.fakes import OneEpoch, joiners, nothing_published
-from tests.integration.line.lost import CODES, COHORT, EVERYBODY, PATIENCE_S, Case, buyer, named, patiently
+from tests.integration.line.lost import CODES, COHORT, EVERYBODY, PATIENCE_S, Case, buyer, named, once_loaded
 from tests.integration.line.replicas import Replicas
 
 
@@ -134,7 +134,7 @@ async def test_a_sale_without_a_line_is_filled_again_too(case: Case) -> None:
     await case.empty()
     await case.define(paused=True)
 
-    assert (await patiently(lambda: case.store.standing(case.sale))).phase is Phase.PAUSED
+    assert (await once_loaded(lambda: case.store.standing(case.sale))).phase is Phase.PAUSED
     assert [act_of(change) for change in await case.published()] == ["DEFINED", "REBUILT", "DEFINED"]
 
 
@@ -145,7 +145,7 @@ async def test_codes_are_used_up_as_before(case: Case) -> None:
 
     # Two uses of the first are gone, the second was closed, the third's one is gone.
     comers = [Joiner(buyer(30 + number), code) for number, code in enumerate((*CODES, b""))]
-    answers, _ = await patiently(lambda: case.store.join(case.sale, comers))
+    answers, _ = await once_loaded(lambda: case.store.join(case.sale, comers))
     assert answers == ["ACCESS_CODE_INVALID"] * 4
     assert await case.store.put_codes(case.sale, CODES[:1], 3) == (0, 1, 3)
     answers, _ = await case.store.join(case.sale, comers)
@@ -158,15 +158,15 @@ async def test_the_line_goes_on_after_it(case: Case) -> None:
     before = (await case.store.facts(case.sale, "")).root_ms
     await case.published()
     await case.empty()
-    await patiently(lambda: case.store.standing(case.sale))
+    await once_loaded(lambda: case.store.standing(case.sale))
     case.relay.silent = False
     await case.called_out()
     await case.published()
     await case.empty()
-    await patiently(lambda: case.join(30))
+    await once_loaded(lambda: case.join(30))
     for _ in range(4):
         await case.end_a_turn()
-        await patiently(case.called_out)
+        await once_loaded(case.called_out)
 
     facts = await case.store.facts(case.sale, "")
     assert facts.root_ms == before
@@ -273,7 +273,7 @@ async def test_a_relay_with_changes_in_hand_comes_first_or_never(
     monkeypatch.setattr(Rebuilder, "_publish_rebuilt", late)
     await case.empty()
 
-    found, _ = await patiently(lambda: case.store.read(case.sale, [buyer(35)]))
+    found, _ = await once_loaded(lambda: case.store.read(case.sale, [buyer(35)]))
     assert (found[0].index, tries) == (COHORT + 1, 2)
     assert [act_of(change) for change in await case.published()][-2:] == ["JOINED", "REBUILT"]
 
@@ -349,7 +349,7 @@ async def test_whoever_was_called_last_stays_so_and_who_left_meanwhile_is_passed
     await case.ledger.call(case.sale, 3, 6, [callee(case, place) for place in (3, 4, 5)])
     await case.empty()
 
-    standing = await patiently(lambda: case.store.standing(case.sale))
+    standing = await once_loaded(lambda: case.store.standing(case.sale))
 
     assert standing.serving == 6
     assert (named(4), 4) in case.ledger.lapsed
@@ -375,7 +375,7 @@ async def test_a_ledger_that_does_not_answer_keeps_nobody_from_the_line(case: Ca
     case.ledger.down = True
     await case.empty()
 
-    assert (await patiently(lambda: case.store.standing(case.sale))).serving == serving
+    assert (await once_loaded(lambda: case.store.standing(case.sale))).serving == serving
     case.ledger.down = False
     await case.end_a_turn()
     await case.standing(lambda now: now.serving == serving + 1)
@@ -422,7 +422,7 @@ async def test_a_sale_that_was_lost_is_filled_again_before_it_is_dropped(case: C
     log = await case.published()
     await case.empty()
 
-    await patiently(lambda: case.replica.loader.drop(case.sale))
+    await once_loaded(lambda: case.replica.loader.drop(case.sale))
 
     assert await case.redis.exists(*keys_of(case.sale)) == 0
     assert (await case.changes())[: len(log)] == log

@@ -89,11 +89,18 @@ def test_the_nearest_class_decides() -> None:
 
 def test_a_lost_postgres_connection_is_not_taken_for_a_wrong_call() -> None:
     import asyncpg
+    from asyncpg.exceptions import InternalClientError
 
-    lost = refusal_for(asyncpg.InterfaceError("connection is closed"))
-    assert lost is not None
-    assert lost.word == "UNAVAILABLE"
-    assert refusal_for(asyncpg.InterfaceError("the server expects 2 arguments for this query")) is None
+    dying = "cannot switch to state 12; another operation (2) is in progress"
+    for error in (asyncpg.InterfaceError("connection is closed"), InternalClientError(dying)):
+        lost = refusal_for(error)
+        assert lost is not None
+        assert lost.word == "UNAVAILABLE"
+    for error in (
+        asyncpg.InterfaceError("the server expects 2 arguments for this query"),
+        InternalClientError("cannot switch to state 12; another operation (16) is in progress"),
+    ):
+        assert refusal_for(error) is None
 
 
 def test_defects_are_no_refusals() -> None:
