@@ -29,7 +29,7 @@ RESTART_S_PER_REPLICA, UNITS_PER_BUYER = 8.0, 2.0
 PACED_TURN_S = 16.0
 # Of a large sale more buyers can be promised something at once than two cores can serve within their turns:
 # it is paced, as its organiser would do.
-UNPACED_TICKETS, PACE, PACED_WINDOW_S = 10_000, 100.0, 12.0
+UNPACED_TICKETS, PACE, PACED_WINDOW_S = 5_000, 100.0, 12.0
 DIRECT_SHARE, MOST_DIRECT = 0.02, 300
 # Orders are what takes its time.
 TIMEOUT_S, TIMEOUT_S_PER_TICKET = 300.0, 0.015
