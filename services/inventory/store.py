@@ -14,19 +14,16 @@ from redis.asyncio import Redis
 from services.inventory import metrics
 from services.inventory.house import House
 from services.inventory.rules import Command, definition_for_script, seats_of
-from services.kit import metrics as kit_metrics
 from services.kit.batcher import Batcher, PerKey
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epoch, Epochs
 from services.kit.errors import Refusal, refuse_word
-from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script, WholeBatch
 from services.kit.plans.compiled import Plan
 from services.kit.plans.layout import layouts
 from services.kit.redis import ONLY_ONE, Copies
 from services.kit.runs import patiently
-
-log = get_logger(__name__)
+from services.kit.seen import Seen
 
 SERVICE = "inventory"
 REFUSED_FOR_S = 1.0
@@ -90,41 +87,24 @@ class Store:
         self._epochs = epochs
         self._definitions = definitions
         self._bounds = bounds
-        self._last_published = last_published
         self._plan_of = plan_of
         # With what each was made from: seats are fixed once defined, but sections may come.
         self._houses: dict[str, tuple[sale_pb2.SaleSpec, House]] = {}
         self._script = Script.load(LUA, KEYS)
         self._loaded: dict[str, Loaded] = {}
-        # Sales whose store lost changes, until it is filled again: its epoch, and the last change it had.
-        self._lost: dict[str, tuple[int, int]] = {}
-        self._on_lost: Callable[[str, int], None] = lambda _, __: None
-        # How often a connection was lost, in all and as it was when each sale was last compared with
-        # JetStream.
-        self._losses = 0
-        self._compared: dict[str, int] = {}
+        self._seen = Seen(self._script.name, last_published)
+        self.on_lost = self._seen.on_lost
+        self.connection_lost = self._seen.connection_lost
         self._refused: dict[str, tuple[Refusal, float]] = {}
         self._loading: PerKey[str, asyncio.Lock] = PerKey(lambda _: asyncio.Lock())
         self._batchers: PerKey[str, Batcher[Command, Result]] = PerKey(self._batcher)
         self._on_changes: list[Callable[[str], None]] = []
-        # Of each sale's last change that a run has found, and the last that is known to have been made.
+        # Of each sale's last change that a run has found and told.
         self._sequences: dict[str, int] = {}
-        self._known: dict[str, int] = {}
 
     def on_changes(self, callback: Callable[[str], None]) -> None:
         """Call with a sale's id after every run that finds it changed since the last one."""
         self._on_changes.append(callback)
-
-    def on_lost(self, callback: Callable[[str, int], None]) -> None:
-        """Call with a sale's id each time that the store is met without what was published of it.
-
-        And with the epoch under which it is wrong, 0 where it may be whole by now; see Rebuilding.recover.
-        """
-        self._on_lost = callback
-
-    def connection_lost(self) -> None:
-        """Whoever answers from now on may be another server, which lacks what the last one had."""
-        self._losses += 1
 
     # ---- commands ----
 
@@ -145,7 +125,7 @@ class Store:
 
     async def sweep(self, sale: str) -> float:
         """Ends what is due; answers in how many seconds the next thing ends, infinity where nothing will."""
-        if sale not in self._loaded or sale in self._lost:
+        if sale not in self._loaded or self._seen.is_lost(sale):
             return math.inf
         swept = await self.submit(sale, {"op": "expire"})
         next_ms = swept.get("next_ms")
@@ -176,7 +156,6 @@ class Store:
 
     def _tell(self, sale: str, sequence: int) -> None:
         """Tells of changes of the sale, this process's own and those of others."""
-        self._known[sale] = max(self._known.get(sale, 0), sequence)
         if self._sequences.get(sale) != sequence:
             self._sequences[sale] = sequence
             for callback in self._on_changes:
@@ -184,16 +163,22 @@ class Store:
 
     async def _run_some(self, sale: str, commands: Sequence[Command]) -> list[Result]:
         try:
-            return await self._run_once(sale, await self.loaded(sale), commands)
+            return await self._run_loaded(sale, commands)
         except WholeBatch as told:
             # The store's definition has sections that this process has not heard of yet.
             await self._load(await self._later(sale, told.answer["revision"]))
         except NotLoaded:
             await self._loaded_elsewhere(sale)
         try:
-            return await self._run_once(sale, await self.loaded(sale), commands)
+            return await self._run_loaded(sale, commands)
         except NotLoaded:
             raise self.lost(sale) from None
+
+    async def _run_loaded(self, sale: str, commands: Sequence[Command]) -> list[Result]:
+        loaded = await self.loaded(sale)
+        results = await self._run_once(sale, loaded, commands)
+        self._seen.saw(sale, loaded.epoch, results[-1]["sequence"])
+        return results
 
     async def _loaded_elsewhere(self, sale: str) -> None:
         """Returns where another process has filled the store under a later epoch; else the sale is lost."""
@@ -205,11 +190,9 @@ class Store:
         self._forget_epoch(sale)
 
     def _forget_epoch(self, sale: str) -> None:
-        """What was seen under an epoch says nothing of another one."""
+        """What was found under an epoch says nothing of another one."""
         self._loaded.pop(sale, None)
         self._sequences.pop(sale, None)
-        self._known.pop(sale, None)
-        self._compared.pop(sale, None)
 
     async def _run_once(
         self, sale: str, loaded: Loaded, commands: Sequence[Command], **more: Any
@@ -223,21 +206,12 @@ class Store:
                 "sections": loaded.sections,
                 "budget": self._bounds.budget,
                 "refused_orders": self._bounds.refused_orders,
-                "seen": await self._seen(sale),
+                "seen": await self._seen.least(sale, loaded.epoch),
                 **more,
             }
             return await self._script.run(self._redis, keys, envelope, commands, self._bounds.copies)
 
         return await patiently(once, self.connection_lost)
-
-    async def _seen(self, sale: str) -> int:
-        """The last change that the store must have: after a lost connection also what JetStream has."""
-        losses = self._losses
-        if self._compared.get(sale, 0) != losses:
-            published = await self._last_published(sale)
-            self._known[sale] = max(self._known.get(sale, 0), published)
-            self._compared[sale] = losses
-        return self._known.get(sale, 0)
 
     # ---- seats ----
 
@@ -266,7 +240,7 @@ class Store:
         Raises Refusal SALE_NOT_FOUND, SALE_ARCHIVED, DEFINITION_INVALID or SALE_NOT_LOADED.
         """
         definition = await self._definitions.found(sale)
-        if sale in self._lost:
+        if self._seen.is_lost(sale):
             raise _not_loaded(sale)
         loaded = self._loaded.get(sale)
         return loaded if loaded is not None else await self._load_again(definition)
@@ -294,7 +268,7 @@ class Store:
     async def _load(self, definition: Definition) -> Loaded:
         sale = definition.sale.sale
         async with self._loading[sale]:
-            if sale in self._lost:
+            if self._seen.is_lost(sale):
                 raise _not_loaded(sale)
             loaded = self._loaded.get(sale)
             if loaded is not None and loaded.revision >= definition.revision:
@@ -338,8 +312,7 @@ class Store:
         loaded = _loaded_as(definition, epoch)
         # Only an epoch that nobody ever filled may be filled from nothing: a store that has lost a sale must
         # not sell it once more.
-        losses = self._losses
-        seen = max(self._known.get(sale, 0), await self._last_published(sale))
+        seen = await self._seen.least(sale, epoch.number, compare=True)
         results: list[Result] = []
         while not results:
             try:
@@ -349,7 +322,7 @@ class Store:
         (result,) = results
         if result["word"] not in ("DEFINED", "UNCHANGED"):
             raise refuse_word(result["word"], result.get("detail"))
-        self._compared[sale] = losses
+        self._seen.saw(sale, epoch.number, result["sequence"])
         self._tell(sale, result["sequence"])
         return loaded
 
@@ -364,26 +337,22 @@ class Store:
 
         `is_another` says that it is a copy which went on another way.
         """
-        if sale not in self._lost:
-            loaded = self._loaded.get(sale)
-            self._lost[sale] = (loaded.epoch if loaded else 0, self._known.get(sale, 0))
-            log.error("sale_lost", sale=sale, epoch=self._lost[sale][0], sequence=self._lost[sale][1])
-            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(1)
         self._forget_epoch(sale)
-        self._on_lost(sale, self._lost[sale][0] if is_another else 0)
+        self._seen.lost(sale, is_another=is_another)
         return _not_loaded(sale)
 
     def recovered(self, sale: str) -> None:
         """Takes the sale's commands again: its store is filled, under an epoch that is read anew."""
         self._refused.pop(sale, None)
-        if self._lost.pop(sale, None) is not None:
-            kit_metrics.STORE_BROKEN.labels(SERVICE, sale).set(0)
+        self._seen.recovered(sale)
 
-    async def holds(self, definition: Definition, epoch: Epoch, published: int) -> bool:
+    async def holds(self, definition: Definition, epoch: Epoch) -> bool:
         """Whether the store has a sale under this epoch, to the last change that is known of."""
+        seen = await self._seen.least_of_another(definition.sale.sale, epoch.number)
+        return await self._has(definition, epoch, seen)
+
+    async def _has(self, definition: Definition, epoch: Epoch, seen: int) -> bool:
         sale, loaded = definition.sale.sale, _loaded_as(definition, epoch)
-        lost_epoch, known = self._lost.get(sale, (0, 0))
-        seen = max(published, known) if lost_epoch == epoch.number else published
         try:
             await self._run_once(sale, loaded, [{"op": "ledger"}], seen=seen)
         except WholeBatch:
@@ -411,8 +380,8 @@ class Store:
         """Lets go of an archived sale."""
         self._forget_epoch(sale)
         self._houses.pop(sale, None)
-        self.recovered(sale)
-        kit_metrics.STORE_BROKEN.remove(SERVICE, sale)
+        self._refused.pop(sale, None)
+        self._seen.forget(sale)
         self._batchers.drop(sale)
         self._loading.drop(sale)
 
@@ -442,7 +411,7 @@ class Store:
         epoch = await self._epochs.current(SERVICE, sale)
         if epoch is None:
             return True
-        return epoch.dropped and not await self.holds(definition, epoch, 0)
+        return epoch.dropped and not await self._has(definition, epoch, seen=0)
 
 
 def _not_loaded(sale: str) -> Refusal:

@@ -8,12 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
 
-from services.kit import metrics
-from services.kit.logs import get_logger
 from services.kit.lua import NotLoaded, Script
 from services.kit.redis import ONLY_ONE, OUTAGES, Copies
-
-log = get_logger(__name__)
+from services.kit.seen import Seen
 
 R = TypeVar("R")
 Command = Mapping[str, Any]
@@ -77,41 +74,22 @@ class Runs:
         self._script = script
         self._keys_of = keys_of
         self._epochs = epochs
-        self._last_published = last_published
         self._copies = copies
-        # The last change that was seen of each sale, and under which epoch: it says nothing of another one.
-        self._known: dict[str, tuple[int, int]] = {}
-        # How often a connection was lost, in all and as it was when each sale was last compared with
-        # JetStream.
-        self._losses = 0
-        self._compared: dict[str, int] = {}
-        # Sales whose store lost changes, until it is filled again: what was known of them.
-        self._lost: dict[str, tuple[int, int]] = {}
-        self._on_lost: Callable[[str, int], None] = lambda _, __: None
+        self._seen = Seen(script.name, last_published)
+        self.on_lost = self._seen.on_lost
+        self.connection_lost = self._seen.connection_lost
+        self.known = self._seen.last
+        self.recovered = self._seen.recovered
+        self.forget = self._seen.forget
         self._on_changes: Callable[[str], None] = lambda _: None
-
-    def on_lost(self, callback: Callable[[str, int], None]) -> None:
-        """Call with a sale's id each time that its store is met without what was seen of it.
-
-        And with the epoch under which it is wrong, 0 where it may be whole by now; see Rebuilding.recover.
-        """
-        self._on_lost = callback
 
     def on_changes(self, callback: Callable[[str], None]) -> None:
         """Call with a sale's id after every run that finds it changed since the last one."""
         self._on_changes = callback
 
-    def connection_lost(self) -> None:
-        """Whoever answers from now on may be another server, which lacks what the last one had."""
-        self._losses += 1
-
-    def known(self, sale: str) -> int:
-        """The last change of a sale that this process has seen; 0 for none."""
-        return self._known.get(sale, (0, 0))[1]
-
     async def run(self, sale: str, commands: Sequence[Command]) -> list[Result]:
         """The commands' results, in order. Raises NotLoaded, SALE_NOT_LOADED, and what Redis raises."""
-        if sale in self._lost:
+        if self._seen.is_lost(sale):
             raise NotLoaded
         try:
             epoch = await self._epochs.epoch(sale)
@@ -127,7 +105,7 @@ class Runs:
 
     async def create(self, sale: str, epoch: int, commands: Sequence[Command]) -> list[Result]:
         """As `run`, and makes the store of a sale of which nothing was ever published. Raises NotLoaded."""
-        self._saw(sale, epoch, await self._last_published(sale))
+        await self._seen.least(sale, epoch, compare=True)
         return await self._run(sale, epoch, commands, create=True)
 
     async def fill(
@@ -145,9 +123,7 @@ class Runs:
 
         `commands` change nothing.
         """
-        seen = await self._last_published(sale)
-        lost_epoch, known = self._lost.get(sale, (0, 0))
-        envelope = {"epoch": epoch, "seen": max(seen, known) if lost_epoch == epoch else seen}
+        envelope = {"epoch": epoch, "seen": await self._seen.least_of_another(sale, epoch)}
         try:
             await self._patiently(lambda: self._once(sale, envelope, commands))
         except NotLoaded:
@@ -159,25 +135,8 @@ class Runs:
 
         `is_another` says that it is a copy which went on another way than what was published.
         """
-        if sale not in self._lost:
-            self._lost[sale] = self._known.get(sale, (0, 0))
-            epoch, sequence = self._lost[sale]
-            log.error("sale_lost", store=self._script.name, sale=sale, epoch=epoch, sequence=sequence)
-            metrics.STORE_BROKEN.labels(self._script.name, sale).set(1)
-        self._on_lost(sale, self._lost[sale][0] if is_another else 0)
+        self._seen.lost(sale, is_another=is_another)
         return NotLoaded()
-
-    def recovered(self, sale: str) -> None:
-        """Takes the sale's commands again: its store is whole."""
-        if self._lost.pop(sale, None) is not None:
-            metrics.STORE_BROKEN.labels(self._script.name, sale).set(0)
-
-    def forget(self, sale: str) -> None:
-        """Lets go of an archived sale."""
-        self.recovered(sale)
-        metrics.STORE_BROKEN.remove(self._script.name, sale)
-        self._known.pop(sale, None)
-        self._compared.pop(sale, None)
 
     async def now_ms(self) -> int:
         """The store's clock, milliseconds since 1970."""
@@ -186,11 +145,11 @@ class Runs:
 
     async def _run(self, sale: str, epoch: int, commands: Sequence[Command], **more: object) -> list[Result]:
         async def once() -> list[Result]:
-            envelope = {"epoch": epoch, "seen": await self._seen(sale, epoch), **more}
+            envelope = {"epoch": epoch, "seen": await self._seen.least(sale, epoch), **more}
             return await self._once(sale, envelope, commands)
 
         results = await self._patiently(once)
-        if self._saw(sale, epoch, results[-1]["sequence"]):
+        if self._seen.saw(sale, epoch, results[-1]["sequence"]):
             self._on_changes(sale)
         return results
 
@@ -201,19 +160,3 @@ class Runs:
 
     async def _patiently(self, once: Callable[[], Awaitable[R]]) -> R:
         return await patiently(once, self.connection_lost)
-
-    async def _seen(self, sale: str, epoch: int) -> int:
-        """The last change that the store must have: at first, and after a lost connection, JetStream's."""
-        losses = self._losses
-        if self._compared.get(sale) != losses:
-            self._saw(sale, epoch, await self._last_published(sale))
-            self._compared[sale] = losses
-        known_epoch, sequence = self._known.get(sale, (0, 0))
-        return sequence if known_epoch == epoch else 0
-
-    def _saw(self, sale: str, epoch: int, sequence: int) -> bool:
-        """Notes a change that the store had under an epoch, and says whether it was news."""
-        is_news = (epoch, sequence) > self._known.get(sale, (0, 0))
-        if is_news:
-            self._known[sale] = (epoch, sequence)
-        return is_news

@@ -29,7 +29,6 @@ from services.inventory.orders import Orders
 from services.inventory.rebuild import Rebuild
 from services.inventory.replay import Replay
 from services.inventory.store import SERVICE, Store
-from services.inventory.workers.relay import last_published
 from services.kit.definitions import Definition, Definitions
 from services.kit.epochs import Epoch, Epochs
 from services.kit.logs import get_logger
@@ -63,8 +62,7 @@ class Rebuilder(Rebuilding):
 
     async def holds(self, definition: Definition, epoch: Epoch) -> bool:
         """Whether the store has the sale under this epoch, to the last change that is known of."""
-        published = await last_published(self._js, definition.sale.sale)
-        return await self._store.holds(definition, epoch, published)
+        return await self._store.holds(definition, epoch)
 
     async def rebuild(self, definition: Definition, epoch: Epoch) -> int:
         """Steps 2 to 5; how many changes were made."""
