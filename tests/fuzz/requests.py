@@ -165,7 +165,8 @@ RIGHT: Mapping[str, Right] = {
     "QueueService.GetChallenge": _buyers(lambda s: queue.GetChallengeRequest(sale=OPEN)),
     "QueueService.GetReceipt": _buyers(lambda s: queue.GetReceiptRequest(sale=OPEN)),
     "QueueService.GetReceiptKeys": Right("nobody", lambda s: queue.GetReceiptKeysRequest(), frozenset()),
-    "QueueService.WatchSale": _anyones(lambda s: queue.WatchSaleRequest(sale=OPEN)),
+    # Whoever is signed in may watch; calls are told to those who watch for many.
+    "QueueService.WatchSale": Right(SHOP, lambda s: queue.WatchSaleRequest(sale=OPEN), SIGNED_IN),
     "QueueService.JoinMany": _bffs(
         lambda s: queue.JoinManyRequest(sale=LOBBY, items=[queue.JoinItem(subject="customer-1")])
     ),

@@ -215,6 +215,7 @@ ROWS: Mapping[str, Kind] = {
     "JoinItem.challenge": CHALLENGE,
     "JoinItem.turn_news": ANY,
     "GetPlacesRequest.subjects": Kind("INVALID_FIELD", [[], *many_texts(5001).values]),
+    "WatchSaleRequest.calls_from": invalid(-1, LOWEST),
     "EnterManyRequest.subjects": Kind("INVALID_FIELD", [[], *many_texts(1001).values]),
     "ListSalesRequest.page_size": invalid(-1, 501, LOW, HIGH),
     "ListSalesRequest.page_token": LABEL_OR_NONE,
