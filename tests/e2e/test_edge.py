@@ -56,7 +56,7 @@ class Callers:
 async def everyone_is_back(edge: Envoy) -> None:
     """Wait until the edge finds both queues healthy: before that the next one must not go."""
     url = f"http://{ports.HOST}:{edge.admin_port}/clusters"
-    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
         while True:
             async with session.get(url) as answer:
                 lines = (await answer.text()).splitlines()

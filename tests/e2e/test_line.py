@@ -235,7 +235,7 @@ async def test_the_draw_is_published_step_by_step(house: Any) -> None:
 
 
 async def test_a_watch_tells_the_whole_life_and_ends(house: Any) -> None:
-    name = await house.sale(opens_in_s=1.2, turn_s=1.5)
+    name = await house.sale(opens_in_s=2.0, turn_s=1.5)
     buyer = house.buyer(name)
     await buyer.join()
     seen: list[int] = []
@@ -328,7 +328,7 @@ async def test_who_waits_is_told_once_that_nothing_can_return(house: Any) -> Non
 
 
 async def test_the_sales_standing_is_for_everyone_and_ends_with_the_sale(house: Any) -> None:
-    name = await house.sale(capacity=100, opens_in_s=1.0, closes_in_s=3.0)
+    name = await house.sale(capacity=100, opens_in_s=2.0, closes_in_s=4.0)
     buyers = [house.buyer(name) for _ in range(5)]
     call = house.at.queue.WatchSale(queue.WatchSaleRequest(sale=name), metadata=buyers[0].metadata)
     await asyncio.gather(*(buyer.join() for buyer in buyers))

@@ -41,13 +41,13 @@ async def test_a_payment_that_never_comes_lets_the_next_one_in(house: Any) -> No
 async def test_an_order_accepted_just_before_the_turn_ends_is_served_after_it(
     house: Any, stack: Stack
 ) -> None:
-    name = await house.sale(capacity=2, limit=2, turn_s=4)
+    name = await house.sale(capacity=2, limit=2, turn_s=5)
     buyer, next_one = house.buyer(name), house.buyer(name)
     admission = await house.admitted(buyer)
     await next_one.join()
     ends_at = admission.turn_ends_at.ToMilliseconds() / 1000
     with stopped(stack, "postgres"):
-        await asyncio.sleep(ends_at - 1.0 - time.time())
+        await asyncio.sleep(ends_at - 2.0 - time.time())
         placed = await buyer.order("click-one", [item("floor", 2)], admission=admission.token)
         assert placed.state == checkout.ORDER_STATE_ACCEPTED
         await asyncio.sleep(ends_at + 0.5 - time.time())

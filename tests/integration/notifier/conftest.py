@@ -117,7 +117,7 @@ class Told:
         self.versions[subject][order.order_id] = order.version
         self.updates += 1
 
-    async def until(self, done: Callable[[], bool], timeout_s: float = 20) -> None:
+    async def until(self, done: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait until what was told is enough; the stream's own failure is raised."""
         async with asyncio.timeout(timeout_s):
             while not done():
