@@ -1,10 +1,10 @@
 """A short load at a low rate, end to end: through the edge and in batches, to the audit and the page."""
 
+import asyncio
 import io
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from tests.load.__main__ import PAGE, write
@@ -17,8 +17,12 @@ RATE = 60.0
 OURS = {"queue", "inventory", "checkout", "notifier", "edge", "redis", "postgres", "locust worker 1"}
 
 
-@pytest.mark.parametrize("name", ["grpc-web", "bff"])
-async def test_a_short_load_is_measured_audited_and_reported(house: Any, tmp_path: Path, name: str) -> None:
+async def test_a_short_load_is_measured_audited_and_reported(house: Any, tmp_path: Path) -> None:
+    # Side by side: at these rates both mostly wait.
+    await asyncio.gather(*(_loaded(house, tmp_path / name, name) for name in ("grpc-web", "bff")))
+
+
+async def _loaded(house: Any, target: Path, name: str) -> None:
     settings = LoadSettings(
         rate=RATE,
         step_s=1.0,
@@ -30,17 +34,17 @@ async def test_a_short_load_is_measured_audited_and_reported(house: Any, tmp_pat
         shares=(0.5, 1.0),
         profile=False,
     )
-    report = await load(settings, Console(file=io.StringIO()), tmp_path, house.running)
+    report = await load(settings, Console(file=io.StringIO()), target, house.running)
     assert report["failures"] == []
     series = report["series"][name]
     assert [step["offered"] for step in series["steps"]] == [RATE / 2, RATE]
     assert all(step["achieved"] > 0 and set(step["cpu"]) >= OURS for step in series["steps"])
     assert all(step["p50_ms"] <= step["p99_ms"] <= step["p999_ms"] for step in series["steps"])
     assert series["audit"]["ok"] and series["audit"]["sale"] == series["sale"]
-    write(report, tmp_path)
-    text = (tmp_path / PAGE).read_text()
+    write(report, target)
+    text = (target / PAGE).read_text()
     assert "PASSED" in text and TITLES[name] in text and "<svg" in text and "http://" not in text
-    assert (tmp_path / f"locust-{name}.html").stat().st_size > 0
+    assert (target / f"locust-{name}.html").stat().st_size > 0
     printed = io.StringIO()
     show(Console(file=printed, width=120), report)
     assert "PASSED" in printed.getvalue()

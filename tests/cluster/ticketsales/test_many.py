@@ -15,7 +15,7 @@ MANY = 200
 PATIENCE_S = 150.0
 SOON = {"lobby_s": 3600.0, "opens_s": 3700.0, "closes_s": 3800.0}
 # Half an hour of it is `make churn`; this is enough to see that sales come to their ends and leave nothing.
-MINUTES = 0.75
+MINUTES = 0.4
 # In so short a time the allocator still takes its share; half an hour may take no more than this either.
 MOST_MB = 8.0
 

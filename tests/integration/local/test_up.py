@@ -120,24 +120,19 @@ def test_a_second_interrupt_does_not_wait(start: Callable[..., Up]) -> None:
     assert wait_gone(family, 0) == []
 
 
-def test_a_killed_parent_leaves_no_process(start: Callable[..., Up]) -> None:
-    up = start()
-    up.wait_for("Catraca is up")
-    family = up.family()
-    assert len(family) >= 9
-
-    up.process.kill()
-    up.process.wait()
-
-    assert wait_gone(family, PATIENCE_S) == []
-    assert up.at_work() == []
-
-
-def test_what_a_killed_run_left_is_taken_up_by_the_next(start: Callable[..., Up]) -> None:
+def test_a_killed_parent_leaves_no_process_and_the_next_takes_up_what_it_left(
+    start: Callable[..., Up],
+) -> None:
     first = start()
     first.wait_for("Catraca is up")
+    family = first.family()
+    assert len(family) >= 9
+
     first.process.kill()
     first.process.wait()
+
+    assert wait_gone(family, PATIENCE_S) == []
+    assert first.at_work() == []
 
     second = start()
     second.wait_for("Catraca is up")

@@ -182,11 +182,12 @@ async def own(tmp_path: Path) -> AsyncIterator[tuple[Nats, Client]]:
 
 async def test_a_server_that_is_killed_leaves_open_what_a_repeat_settles(own: Any, sale_id: str) -> None:
     server, client = own
-    js = client.jetstream(timeout=1)
+    js = client.jetstream(timeout=30)
     await declare(js)
     names = subjects(sale_id, 2000)
-    publisher = Publisher(js, STREAM)
-    storing = asyncio.create_task(publish_all(publisher, names, [0] * len(names)))
+    # Whoever is never answered need not wait for long.
+    hasty, publisher = (Publisher(each, STREAM) for each in (client.jetstream(timeout=0.2), js))
+    storing = asyncio.create_task(publish_all(hasty, names, [0] * len(names)))
     while not (await js.stream_info(STREAM)).state.messages:
         await asyncio.sleep(0.001)
     server.kill9()
