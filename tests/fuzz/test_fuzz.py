@@ -1,4 +1,4 @@
-"""Eight thousand calls made from the contract, most of them bad, on the whole system: no harm, no defect.
+"""Twenty thousand calls made from the contract, most of them bad, on the whole system: no harm, no defect.
 
 `make fuzz` does the same for as long as one likes, and from another seed each time.
 """
@@ -11,8 +11,8 @@ from local.stack import Stack
 from tests.fuzz.contract import methods
 from tests.fuzz.fuzz import Fuzz
 
-CALLS = 8_000
-SHARDS = 4
+CALLS = 20_000
+SHARDS = 10
 """Tests that the calls are dealt out to, each with a seed of its own."""
 
 

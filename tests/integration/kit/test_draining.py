@@ -69,8 +69,7 @@ class Service:
     """The program above as a process."""
 
     def __init__(self, settings: CommonSettings, **changes: str) -> None:
-        # Nobody here has to be told to go elsewhere first.
-        environ = {**os.environ, "CATRACA_LAME_DUCK_S": "0.1"}
+        environ = dict(os.environ)
         environ |= {variable_of(name): str(value) for name, value in vars(settings).items() if value}
         # Left out above as it is 0: nobody here has to be told to go elsewhere first.
         environ["CATRACA_LAME_DUCK_S"] = str(settings.lame_duck_s)
