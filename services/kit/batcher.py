@@ -136,15 +136,14 @@ class Batcher(Generic[T, R]):
     async def _gathered(self) -> bool:
         """Whether there is something to run, after lingering for those who came last time, or for a crowd."""
         if self._pending < self._wanted and self._wanted > 1:
-            began, crowd = time.perf_counter(), self._pending >= CROWD
-            await self._linger()
-            for _ in range(LINGERS - 1):
+            began = time.perf_counter()
+            for _ in range(LINGERS):
                 before = self._pending
-                if not crowd or before >= self._wanted:
-                    break
                 await self._linger()
-                if self._pending == before:
+                if self._pending == before or not CROWD <= self._pending < self._wanted:
                     break
+                # A short run is over before a crowd has come: then it comes while this lingers.
+                self._wanted = self._max_items
             self._seen_linger.observe(time.perf_counter() - began)
         return bool(self._groups)
 
@@ -203,10 +202,13 @@ class Batcher(Generic[T, R]):
             if isinstance(results, Refusal):
                 group.answer.set_exception(results)
                 continue
-            group.results += results[start : start + share]
+            share_of = results[start : start + share]
             start += share
-            if len(group.results) == len(group.items):
-                group.answer.set_result(group.results)
+            if share < len(group.items):
+                group.results += share_of
+                share_of = group.results
+            if len(share_of) == len(group.items):
+                group.answer.set_result(share_of)
 
 
 class PerKey(Generic[K, V]):
