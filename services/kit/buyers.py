@@ -40,8 +40,8 @@ def to_raw(text: str) -> bytes:
 
 def to_text(raw: bytes) -> str:
     """16 bytes as 26 characters of base32 in lower case, without padding."""
-    # Every call of a buyer makes one, and the library takes twice as long: 128 bits and two zeros are 13 pairs
-    # of characters, and a loop over them would cost what is saved.
+    # Every call of a buyer makes one, and the library takes twice as long. 128 bits and two zeros are 13
+    # pairs of characters; a loop would cost what is saved.
     bits, two, ten = int.from_bytes(raw, "big") << 2, _PAIRS, 1023
     return (
         f"{two[bits >> 120]}{two[bits >> 110 & ten]}{two[bits >> 100 & ten]}{two[bits >> 90 & ten]}"
