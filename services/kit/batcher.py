@@ -24,7 +24,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 # So many who come while a run is under way are a crowd.
-CROWD = 4
+CROWD = 3
 # How often in a row it lingers in a crowd, at most.
 LINGERS = 5
 
@@ -71,6 +71,8 @@ class Batcher(Generic[T, R]):
         # How many to wait for before the next run: as many as ran last, for they come back with more; in a
         # crowd as many as a run takes.
         self._wanted = 1
+        # How many ran last.
+        self._ran = 0
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._name = f"batch {name}"
@@ -125,8 +127,9 @@ class Batcher(Generic[T, R]):
                     self._seen_items.observe(len(batch))
                     self._seen_run.observe(time.perf_counter() - began)
                     self._settle(shares, results)
+                self._ran = len(batch)
                 crowd = self._pending >= CROWD
-                self._wanted = self._max_items if crowd else min(max(len(batch), 1), self._max_items)
+                self._wanted = self._max_items if crowd else min(max(self._ran, 1), self._max_items)
         finally:
             self._task = None
             # Left over only if the process ends in the middle.
@@ -140,7 +143,9 @@ class Batcher(Generic[T, R]):
             for _ in range(LINGERS):
                 before = self._pending
                 await self._linger()
-                if self._pending == before or not CROWD <= self._pending < self._wanted:
+                # While answers go out nobody can come: those who ran last are waited for, as they come back.
+                more_come = self._pending > before or self._pending < self._ran
+                if not more_come or not CROWD <= self._pending < self._wanted:
                     break
                 # A short run is over before a crowd has come: then it comes while this lingers.
                 self._wanted = self._max_items
