@@ -2,8 +2,8 @@
 
 An idle batcher runs at once. While a run is under way, everything that arrives waits for the next one, and
 under load it lingers a little, so that batches grow exactly when there is something to gain. In a crowd it
-lingers on while more keep coming: a run costs a process as much as several items do, and one that runs as
-soon as it can is busy with small runs while its callers wait.
+lingers on while more keep coming, or those who ran last are not back: a run costs a process as much as
+several items do, and one that runs as soon as it can is busy with small runs while its callers wait.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ R = TypeVar("R")
 K = TypeVar("K")
 V = TypeVar("V")
 
-# So many who come while a run is under way are a crowd.
+# So many who wait when a run is over, or when a batch has lingered, are a crowd.
 CROWD = 3
 # How often in a row it lingers in a crowd, at most.
 LINGERS = 5
