@@ -29,7 +29,7 @@ class House:
         Companions come last, for they sit beside accessible seats that are chosen before them. Raises Refusal
         INVALID_FIELD, INVALID_QUANTITY or SEAT_NOT_FOUND.
         """
-        if not self.layouts and not any(item.keys() & _OF_SEATS for item in items):
+        if not self.layouts and all(map(_OF_SEATS.isdisjoint, items)):
             return list(items)
         taken: set[tuple[str, int]] = set()
         found = [self._item(item, f"items[{place}]", taken) for place, item in enumerate(items)]

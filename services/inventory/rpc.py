@@ -49,24 +49,28 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     async def Hold(self, request: pb.HoldRequest, context: Any) -> pb.HoldResponse:
         """FREE → HELD from the caller's own promise, or from what is free without a line."""
         buyer = buyer_of(context)
-        rules.check_sale(request.sale)
-        rules.check_hold_id(request.hold_id)
+        # Each reading of a message's field makes it anew.
+        name, hold_id = request.sale, request.hold_id
+        rules.check_sale(name)
+        rules.check_hold_id(hold_id)
         items = rules.items_of(request)
-        sale = (await self._definitions.found(request.sale)).sale
+        sale = (self._definitions.here(name) or await self._definitions.found(name)).sale
         buyer_id = buyer.id_in(sale)
-        house = await self._house(request.sale)
+        house = await self._house(name)
         command: rules.Command = {
             "op": "hold",
             "buyer": buyer_id,
-            "hold_id": request.hold_id,
+            "hold_id": hold_id,
             "items": house.with_units(items),
         }
         if rules.has_line(sale):
             command["place"] = self._admitted_place(request, buyer_id)
-        result = await self._store.submit(request.sale, command)
+        result = await self._store.submit(name, command)
         # A hold that was made before is answered with its state, also where that ended since.
         if result["word"] == "HELD" or result.get("hold"):
-            return pb.HoldResponse(hold=translate.hold_of(result["hold"]))
+            response = pb.HoldResponse()
+            translate.fill_hold(response.hold, result["hold"])
+            return response
         raise translate.refusal_of(result)
 
     async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
@@ -159,7 +163,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         raise translate.refusal_of(result)
 
     async def _house(self, sale: str) -> House:
-        await self._store.loaded(sale)
+        if not self._store.is_loaded(sale):
+            await self._store.loaded(sale)
         return self._store.house(sale)
 
     async def _read_map(self, sale: str) -> pb.SeatMap:

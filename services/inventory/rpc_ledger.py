@@ -1,11 +1,12 @@
 """The same store for the other services: batches of commands in, one result each, in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any
 
 from catraca.inventory.v1 import inventory_pb2 as pb
 from catraca.inventory.v1 import inventory_pb2_grpc
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from services.inventory import rules, translate
 from services.inventory.house import House
@@ -21,8 +22,11 @@ PUBLISH_WAIT_S = 5.0
 # Requests of one stream whose commands stand in line at once: enough that batches fill while answers travel.
 REQUESTS_AHEAD = 32
 
-Answer = Coroutine[Any, Any, list[pb.Result]]
+Answer = Coroutine[Any, Any, pb.ApplyStreamResponse]
 """Awaits the results of commands that stand in line."""
+
+Read = Sequence[rules.Command | Refusal]
+Running = asyncio.Future[list[Result]]
 
 
 class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
@@ -37,7 +41,10 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
     async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:
         """Runs the commands of one sale in their order."""
         caller(context).need(ROLE)
-        return pb.ApplyResponse(results=await self._apply(request.sale, request.commands))
+        response = pb.ApplyResponse()
+        read, running = await self._enqueued(request.sale, request.commands)
+        _fill(response.results, read, await running)
+        return response
 
     async def ApplyStream(
         self, requests: AsyncIterator[pb.ApplyStreamRequest], context: Any
@@ -50,7 +57,7 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         try:
             while (answer := await under_way.get()) is not None:
                 try:
-                    yield pb.ApplyStreamResponse(results=await answer)
+                    yield await answer
                 except Exception as error:
                     yield pb.ApplyStreamResponse(refusal=_word_of(error))
             await reading
@@ -67,7 +74,7 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         try:
             async for request in requests:
                 try:
-                    answer = await self._enqueued(request.sale, request.commands)
+                    answer = _answer(*await self._enqueued(request.sale, request.commands))
                 except Exception as error:
                     answer = _refused(error)
                 try:
@@ -116,11 +123,8 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
             await self._relays.wait_published(sale, sequence)
         return sequence
 
-    async def _apply(self, sale: str, commands: Sequence[pb.Command]) -> list[pb.Result]:
-        return await (await self._enqueued(sale, commands))
-
-    async def _enqueued(self, sale: str, commands: Sequence[pb.Command]) -> Answer:
-        """What answers the commands, which stand in line by then."""
+    async def _enqueued(self, sale: str, commands: Sequence[pb.Command]) -> tuple[Read, Running]:
+        """The commands as they were read, and what answers those that stand in line by then."""
         rules.check_sale(sale)
         if len(commands) > rules.COMMANDS:
             raise Refusal("INVALID_FIELD", field="commands", expected=f"at most {rules.COMMANDS}")
@@ -130,22 +134,28 @@ class LedgerService(inventory_pb2_grpc.LedgerServiceServicer):
         house = self._store.house(sale)
         read = [_read(command, house) for command in commands]
         wanted = [command for command in read if not isinstance(command, Refusal)]
-        return _answer(read, await self._store.enqueue(sale, wanted))
+        return read, await self._store.enqueue(sale, wanted)
 
 
-async def _answer(
-    read: Sequence[rules.Command | Refusal], running: "asyncio.Future[list[Result]]"
-) -> list[pb.Result]:
-    results = iter(await running)
-    return [
-        translate.result_of_refusal(command)
-        if isinstance(command, Refusal)
-        else translate.result_of(next(results))
-        for command in read
-    ]
+async def _answer(read: Read, running: Running) -> pb.ApplyStreamResponse:
+    response = pb.ApplyStreamResponse()
+    _fill(response.results, read, await running)
+    return response
 
 
-async def _refused(error: Exception) -> list[pb.Result]:
+def _fill(
+    filled: "RepeatedCompositeFieldContainer[pb.Result]", read: Read, results: Iterable[Result]
+) -> None:
+    """One result for each command, in order, made where it stays: a list of them would be copied."""
+    following, add = iter(results), filled.add
+    for command in read:
+        if isinstance(command, Refusal):
+            translate.fill_refused(add(), command)
+        else:
+            translate.fill_result(add(), next(following))
+
+
+async def _refused(error: Exception) -> pb.ApplyStreamResponse:
     raise error
 
 

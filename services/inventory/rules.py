@@ -1,8 +1,8 @@
 """What a request must look like before it reaches the ledger, and what the ledger's script sees of a sale."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from catraca.checkout.v1.checkout_pb2 import OrderUnits
 from catraca.inventory.v1 import inventory_pb2 as pb
@@ -36,6 +36,7 @@ LAST_MS = 253_402_300_799_999
 
 _USES = frozenset(pb.SeatUse.values())
 
+Item = TypeVar("Item")
 Command = dict[str, Any]
 """One command as the script takes it: `op` and named fields; what is absent is left out."""
 
@@ -128,22 +129,35 @@ def items_of(items: "pb.HoldRequest | pb.ClaimCommand | pb.HoldCommand | OrderUn
 
     Raises Refusal INVALID_FIELD or INVALID_QUANTITY.
     """
-    if not 1 <= len(items.items) <= ITEMS:
+    asked = items.items
+    if not 1 <= len(asked) <= ITEMS:
         raise _invalid("items", f"1 to {ITEMS} items")
-    return [_item_of(item, f"items[{place}]") for place, item in enumerate(items.items)]
+    return _each(asked, _item_of)
 
 
-def _item_of(item: pb.HoldItem, path: str) -> dict[str, Any]:
-    wanted = _some_of(item, path, QUANTITY)
-    if item.ticket_type:
-        _match(LABEL, item.ticket_type, f"{path}.ticket_type", "a ticket type's id")
-        wanted["ticket_type"] = item.ticket_type
+def _each(items: Iterable[Item], read: Callable[[Item], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every item as `read` makes it; what one is refused for is told with the item's place."""
+    found: list[dict[str, Any]] = []
+    try:
+        for item in items:
+            found.append(read(item))
+    except Refusal as refusal:
+        refusal.metadata["field"] = f"items[{len(found)}].{refusal.metadata['field']}"
+        raise
+    return found
+
+
+def _item_of(item: pb.HoldItem) -> dict[str, Any]:
+    wanted = _some_of(item, QUANTITY)
+    if ticket_type := item.ticket_type:
+        _match(LABEL, ticket_type, "ticket_type", "a ticket type's id")
+        wanted["ticket_type"] = ticket_type
     if item.together:
         wanted["together"] = True
-    if item.use not in _USES:
-        raise _invalid(f"{path}.use", "one of the uses")
-    if item.use:
-        wanted["use"] = pb.SeatUse.Name(item.use).removeprefix("SEAT_USE_")
+    if use := item.use:
+        if use not in _USES:
+            raise _invalid("use", "one of the uses")
+        wanted["use"] = pb.SeatUse.Name(use).removeprefix("SEAT_USE_")
     return wanted
 
 
@@ -151,22 +165,23 @@ def blocked_of(request: "pb.BlockRequest | pb.BlockCommand") -> list[dict[str, A
     """The items of a block, as `items_of`."""
     if not 1 <= len(request.items) <= ITEMS:
         raise _invalid("items", f"1 to {ITEMS} items")
-    items = [_some_of(item, f"items[{place}]", BLOCKED) for place, item in enumerate(request.items)]
+    items = _each(request.items, lambda item: _some_of(item, BLOCKED))
     if sum(item["quantity"] for item in items) > BLOCKED:
         raise Refusal("INVALID_QUANTITY", field="items", expected=f"{BLOCKED} units together at most")
     return items
 
 
-def _some_of(item: pb.HoldItem | pb.BlockItem, path: str, most: int) -> dict[str, Any]:
+def _some_of(item: pb.HoldItem | pb.BlockItem, most: int) -> dict[str, Any]:
     """So many units of a section, or its seats."""
-    _match(LABEL, item.section, f"{path}.section", "a section's id")
-    if not 1 <= item.quantity <= most:
-        raise Refusal("INVALID_QUANTITY", field=f"{path}.quantity", expected=f"1 to {most}")
-    wanted: dict[str, Any] = {"section": item.section, "quantity": item.quantity}
-    if item.seats:
-        if len(item.seats) > most or not all(_is_seat(seat) for seat in item.seats):
-            raise _invalid(f"{path}.seats", f"at most {most} ids of seats")
-        wanted["seats"] = list(item.seats)
+    section, quantity = item.section, item.quantity
+    _match(LABEL, section, "section", "a section's id")
+    if not 1 <= quantity <= most:
+        raise Refusal("INVALID_QUANTITY", field="quantity", expected=f"1 to {most}")
+    wanted: dict[str, Any] = {"section": section, "quantity": quantity}
+    if seats := item.seats:
+        if len(seats) > most or not all(_is_seat(seat) for seat in seats):
+            raise _invalid("seats", f"at most {most} ids of seats")
+        wanted["seats"] = list(seats)
     return wanted
 
 
@@ -201,7 +216,9 @@ def command_of(command: pb.Command) -> Command:
     kind = command.WhichOneof("command")
     if kind is None:
         raise _invalid("command", "one of the commands")
-    return {"op": kind, **_TRANSLATORS[kind](getattr(command, kind))}
+    read = _TRANSLATORS[kind](getattr(command, kind))
+    read["op"] = kind
+    return read
 
 
 def _call(command: pb.CallCommand) -> Command:
@@ -238,7 +255,10 @@ def _hold(command: pb.HoldCommand) -> Command:
         if command.items or command.HasField("place"):
             raise _invalid("items", "neither items nor place beside an order_id")
         return fields | _of_order(command)
-    return fields | _place_of(command) | {"items": items_of(command)}
+    if command.HasField("place"):
+        fields |= _place_of(command)
+    fields["items"] = items_of(command)
+    return fields
 
 
 def _pin(command: pb.PinCommand) -> Command:
@@ -321,13 +341,16 @@ _TRANSLATORS: Mapping[str, Callable[[Any], Command]] = {
 
 
 def _of_buyer(command: Any) -> Command:
-    _match(BUYER_ID, command.buyer, "buyer", "an internal buyer id")
-    return {"buyer": command.buyer}
+    buyer = command.buyer
+    _match(BUYER_ID, buyer, "buyer", "an internal buyer id")
+    return {"buyer": buyer}
 
 
 def _of_hold(command: Any) -> Command:
-    check_hold_id(command.hold_id)
-    return _of_buyer(command) | {"hold_id": command.hold_id}
+    hold_id, fields = command.hold_id, _of_buyer(command)
+    check_hold_id(hold_id)
+    fields["hold_id"] = hold_id
+    return fields
 
 
 def _of_order(command: Any) -> Command:

@@ -110,7 +110,8 @@ class Store:
 
     async def submit(self, sale: str, command: Command) -> Result:
         """One command's result. Raises Refusal where the sale does not run here; see `loaded`."""
-        await self.loaded(sale)
+        if not self.is_loaded(sale):
+            await self.loaded(sale)
         return await self._batchers[sale].submit(command)
 
     async def submit_many(self, sale: str, commands: Sequence[Command]) -> list[Result]:
@@ -233,6 +234,11 @@ class Store:
         return house
 
     # ---- loading ----
+
+    def is_loaded(self, sale: str) -> bool:
+        """Whether `loaded` answers at once: nearly every call asks for a sale that runs."""
+        is_here = self._definitions.here(sale) is not None
+        return is_here and sale in self._loaded and not self._seen.is_lost(sale)
 
     async def loaded(self, sale: str) -> Loaded:
         """The sale as the store holds it, taking it in first if need be.

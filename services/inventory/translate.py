@@ -16,30 +16,30 @@ _TIME = "_at"
 _HOLD_STATES = {name.removeprefix("HOLD_STATE_"): number for name, number in pb.HoldState.items()}
 
 
-def result_of(result: Result) -> pb.Result:
-    """One command's outcome."""
-    # Filled in place, and with nothing that is not there: one is made for every command of a batch.
-    message = pb.Result(word=result["word"], at_ms=result["at_ms"])
+def fill_result(message: pb.Result, result: Result) -> None:
+    """One command's outcome, into an empty message: one is filled for every command of a batch."""
+    message.word = result["word"]
+    message.at_ms = result["at_ms"]
+    if hold := result.get("hold"):
+        fill_hold(message.hold, hold)
     if result.get("detail"):
         message.detail.update(metadata_of(result))
     if result.get("granted"):
         message.granted = result["granted"]
     if result.get("claim_until_ms"):
         message.claim_until_ms = result["claim_until_ms"]
-    if result.get("hold"):
-        _fill_hold(message.hold, result["hold"])
     if result.get("block"):
         message.block.CopyFrom(block_of(result["block"]))
     if result.get("promise"):
         message.promise.CopyFrom(pb.Promise(**result["promise"]))
     if result.get("ledger"):
         message.ledger.CopyFrom(ledger_of(result["ledger"]))
-    return message
 
 
-def result_of_refusal(refusal: Refusal) -> pb.Result:
+def fill_refused(message: pb.Result, refusal: Refusal) -> None:
     """The outcome of a command that never reached the script."""
-    return pb.Result(word=refusal.word, detail=refusal.metadata)
+    message.word = refusal.word
+    message.detail.update(refusal.metadata)
 
 
 def refusal_of(result: Result) -> Refusal:
@@ -56,11 +56,12 @@ def metadata_of(result: Result) -> dict[str, str]:
 def hold_of(hold: Result) -> pb.Hold:
     """Units kept for someone."""
     message = pb.Hold()
-    _fill_hold(message, hold)
+    fill_hold(message, hold)
     return message
 
 
-def _fill_hold(message: pb.Hold, hold: Result) -> None:
+def fill_hold(message: pb.Hold, hold: Result) -> None:
+    """The same into an empty message that is there already."""
     message.hold_id = hold["hold_id"]
     message.state = _HOLD_STATES[hold["state"]]
     if hold.get("order_id"):
@@ -85,12 +86,12 @@ def fill_unit(message: pb.HeldUnit, unit: Result) -> None:
     message.section = unit["section"]
     message.unit = unit["unit"]
     # A blocked unit has neither, and only a seat has a name.
-    if unit.get("ticket_type"):
-        message.ticket_type = unit["ticket_type"]
-    if unit.get("price"):
-        message.price = unit["price"]
-    if unit.get("seat"):
-        message.seat = unit["seat"]
+    if ticket_type := unit.get("ticket_type"):
+        message.ticket_type = ticket_type
+    if price := unit.get("price"):
+        message.price = price
+    if seat := unit.get("seat"):
+        message.seat = seat
 
 
 def seat_of(layout: Layout, unit: int) -> pb.Seat:

@@ -2,8 +2,8 @@
 
 An idle batcher runs at once. While a run is under way, everything that arrives waits for the next one, and
 under load it lingers a little, so that batches grow exactly when there is something to gain. In a crowd it
-lingers on while more keep coming: a run costs a process as much as several items do, and one that runs as
-soon as it can is busy with small runs while its callers wait.
+lingers on while more keep coming, or those who ran last are not back: a run costs a process as much as
+several items do, and one that runs as soon as it can is busy with small runs while its callers wait.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ R = TypeVar("R")
 K = TypeVar("K")
 V = TypeVar("V")
 
-# So many who come while a run is under way are a crowd.
-CROWD = 4
+# So many who wait when a run is over, or when a batch has lingered, are a crowd.
+CROWD = 3
 # How often in a row it lingers in a crowd, at most.
 LINGERS = 5
 
@@ -71,6 +71,8 @@ class Batcher(Generic[T, R]):
         # How many to wait for before the next run: as many as ran last, for they come back with more; in a
         # crowd as many as a run takes.
         self._wanted = 1
+        # How many ran last.
+        self._ran = 0
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._name = f"batch {name}"
@@ -125,8 +127,9 @@ class Batcher(Generic[T, R]):
                     self._seen_items.observe(len(batch))
                     self._seen_run.observe(time.perf_counter() - began)
                     self._settle(shares, results)
+                self._ran = len(batch)
                 crowd = self._pending >= CROWD
-                self._wanted = self._max_items if crowd else min(max(len(batch), 1), self._max_items)
+                self._wanted = self._max_items if crowd else min(max(self._ran, 1), self._max_items)
         finally:
             self._task = None
             # Left over only if the process ends in the middle.
@@ -136,15 +139,16 @@ class Batcher(Generic[T, R]):
     async def _gathered(self) -> bool:
         """Whether there is something to run, after lingering for those who came last time, or for a crowd."""
         if self._pending < self._wanted and self._wanted > 1:
-            began, crowd = time.perf_counter(), self._pending >= CROWD
-            await self._linger()
-            for _ in range(LINGERS - 1):
+            began = time.perf_counter()
+            for _ in range(LINGERS):
                 before = self._pending
-                if not crowd or before >= self._wanted:
-                    break
                 await self._linger()
-                if self._pending == before:
+                # While answers go out nobody can come: those who ran last are waited for, as they come back.
+                more_come = self._pending > before or self._pending < self._ran
+                if not more_come or not CROWD <= self._pending < self._wanted:
                     break
+                # A short run is over before a crowd has come: then it comes while this lingers.
+                self._wanted = self._max_items
             self._seen_linger.observe(time.perf_counter() - began)
         return bool(self._groups)
 
@@ -203,10 +207,13 @@ class Batcher(Generic[T, R]):
             if isinstance(results, Refusal):
                 group.answer.set_exception(results)
                 continue
-            group.results += results[start : start + share]
+            share_of = results[start : start + share]
             start += share
-            if len(group.results) == len(group.items):
-                group.answer.set_result(group.results)
+            if share < len(group.items):
+                group.results += share_of
+                share_of = group.results
+            if len(share_of) == len(group.items):
+                group.answer.set_result(share_of)
 
 
 class PerKey(Generic[K, V]):

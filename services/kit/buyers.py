@@ -5,6 +5,8 @@ A buyer's own id would leak, and a `.` or `>` in it would break subjects.
 
 import base64
 import hashlib
+import itertools
+import string
 
 from services.kit.keys import SymmetricKey
 
@@ -12,6 +14,8 @@ RAW_BYTES = 16
 TEXT_CHARS = 26
 
 _PADDING = "======"
+_ALPHABET = string.ascii_lowercase + "234567"
+_PAIRS = ["".join(pair) for pair in itertools.product(_ALPHABET, repeat=2)]
 
 
 def buyer_id(key: SymmetricKey, namespace: str, subject: str) -> str:
@@ -36,7 +40,15 @@ def to_raw(text: str) -> bytes:
 
 def to_text(raw: bytes) -> str:
     """16 bytes as 26 characters of base32 in lower case, without padding."""
-    return base64.b32encode(raw)[:TEXT_CHARS].decode().lower()
+    # Every call of a buyer makes one, and the library takes twice as long. 128 bits and two zeros are 13
+    # pairs of characters; a loop would cost what is saved.
+    bits, two, ten = int.from_bytes(raw, "big") << 2, _PAIRS, 1023
+    return (
+        f"{two[bits >> 120]}{two[bits >> 110 & ten]}{two[bits >> 100 & ten]}{two[bits >> 90 & ten]}"
+        f"{two[bits >> 80 & ten]}{two[bits >> 70 & ten]}{two[bits >> 60 & ten]}{two[bits >> 50 & ten]}"
+        f"{two[bits >> 40 & ten]}{two[bits >> 30 & ten]}{two[bits >> 20 & ten]}{two[bits >> 10 & ten]}"
+        f"{two[bits & ten]}"
+    )
 
 
 def short_hash(*parts: str) -> str:

@@ -98,12 +98,19 @@ class Definitions:
             raise Refusal("SALE_ARCHIVED", sale=sale)
         return definition
 
+    def here(self, sale: str) -> Definition | None:
+        """What `found` answers where it need not wait; None for a sale that is archived or not known here."""
+        return self._standing.get(sale)
+
     async def find(self, sale: str) -> Definition:
         """As `get`; what is not known here may have been defined a moment ago, so the bucket is asked."""
         return self._known(sale) or await self.latest(sale)
 
     async def found(self, sale: str) -> Definition:
         """`active`, also where a sale was defined a moment ago and the news of it is still on its way."""
+        here = self.here(sale)
+        if here is not None:
+            return here
         await self.find(sale)
         return self.active(sale)
 

@@ -53,7 +53,11 @@ class Buyer:
 
     def raw_in(self, sale: Sale) -> bytes:
         """The same as 16 bytes."""
-        return buyer_raw(buyer_key(self.keys, sale), self.namespace, self.subject)
+        return self.raw_with(buyer_key(self.keys, sale))
+
+    def raw_with(self, key: SymmetricKey) -> bytes:
+        """The same, by the sale's key from `buyer_key`."""
+        return buyer_raw(key, self.namespace, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,29 @@ def sound_subject(subject: str) -> bool:
     return 0 < len(subject.encode()) <= MAX_SUBJECT_BYTES and subject.isprintable()
 
 
+def _token(said: Mapping[str, str | bytes]) -> str:
+    """The bearer token of a call's metadata. Raises Refusal TOKEN_INVALID where there is none."""
+    authorization = said.get("authorization")
+    if not isinstance(authorization, str) or authorization[: len(_BEARER)].lower() != _BEARER:
+        raise Refusal("TOKEN_INVALID", "A bearer token is needed.")
+    token = authorization[len(_BEARER) :].strip()
+    if len(token) > _LONGEST_TOKEN:
+        raise Refusal("TOKEN_INVALID", "The bearer token is too long.")
+    return token
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.blake2b(token.encode(), digest_size=16).digest()
+
+
+def _speaking_for(who: Caller, said: Mapping[str, str | bytes]) -> Caller:
+    """The caller with the buyer that this call names."""
+    buyer = said.get(BUYER_METADATA)
+    if isinstance(buyer, str):
+        return Caller(who.namespace, who.subject, who.roles, buyer, who.keys)
+    return who
+
+
 class Verifier:
     """Verifies bearer tokens of one issuer and remembers them for a while.
 
@@ -186,38 +213,33 @@ class Verifier:
 
     async def verify(self, metadata: Metadata) -> Caller:
         """Who calls with this metadata. Raises Refusal TOKEN_INVALID, TOKEN_EXPIRED, UNAVAILABLE."""
-        authorization, buyer = None, None
-        for name, value in metadata:
-            if name == "authorization":
-                authorization = value
-            elif name == BUYER_METADATA:
-                buyer = value
-        who = await self._caller(authorization)
-        if isinstance(buyer, str):
-            return Caller(who.namespace, who.subject, who.roles, buyer, who.keys)
-        return who
-
-    async def _caller(self, authorization: str | bytes | None) -> Caller:
-        if not isinstance(authorization, str) or authorization[: len(_BEARER)].lower() != _BEARER:
-            raise Refusal("TOKEN_INVALID", "A bearer token is needed.")
-        token = authorization[len(_BEARER) :].strip()
-        if len(token) > _LONGEST_TOKEN:
-            raise Refusal("TOKEN_INVALID", "The bearer token is too long.")
-        digest = hashlib.blake2b(token.encode(), digest_size=16).digest()
-        known = self._remembered.get(digest)
+        known = self.remembered(metadata)
         if known is not None:
-            who, expires_at, forget_at = known
-            if time.time() >= expires_at:
-                raise Refusal("TOKEN_EXPIRED")
-            if time.monotonic() < forget_at:
-                return who
-            del self._remembered[digest]
+            return known
+        said = dict(metadata)
+        token = _token(said)
         claims = await self._claims(token)
         who = self._caller_of(claims)
         if len(self._remembered) >= self._remember_most:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = (who, float(claims["exp"]), time.monotonic() + self._remember_s)
-        return who
+        kept = (who, float(claims["exp"]), time.monotonic() + self._remember_s)
+        self._remembered[_digest(token)] = kept
+        return _speaking_for(who, said)
+
+    def remembered(self, metadata: Metadata) -> Caller | None:
+        """As `verify` without waiting, where the token was verified lately; else None. Raises as `verify`."""
+        said = dict(metadata)
+        digest = _digest(_token(said))
+        known = self._remembered.get(digest)
+        if known is None:
+            return None
+        who, expires_at, forget_at = known
+        if time.time() >= expires_at:
+            raise Refusal("TOKEN_EXPIRED")
+        if time.monotonic() >= forget_at:
+            del self._remembered[digest]
+            return None
+        return _speaking_for(who, said)
 
     async def _claims(self, token: str) -> Mapping[str, Any]:
         try:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from services.kit import metrics, tracing
 from services.kit.errors import Refusal, abort_with, refusal_for
-from services.kit.identity import Caller, Verifier, set_caller
+from services.kit.identity import Caller, Metadata, Verifier, set_caller
 from services.kit.logs import get_logger
 
 _log = get_logger("rpc")
@@ -89,10 +89,10 @@ class Guard(grpc.aio.ServerInterceptor):
         return bounded
 
 
-async def _admit(verifier: Verifier | None, context: Context) -> Caller | None:
+async def _admit(verifier: Verifier | None, metadata: Metadata) -> Caller | None:
     if verifier is None:
         return None
-    who = await verifier.verify(context.invocation_metadata() or ())
+    who = verifier.remembered(metadata) or await verifier.verify(metadata)
     set_caller(who)
     return who
 
@@ -120,8 +120,10 @@ def _unary_unary(method: str, behaviour: Any, verifier: Verifier | None) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
         began = time.perf_counter()
         try:
-            who = await _admit(verifier, context)
-            with tracing.serving(method, context.invocation_metadata() or (), who):
+            # gRPC makes it anew each time that it is asked for.
+            metadata = context.invocation_metadata() or ()
+            who = await _admit(verifier, metadata)
+            with tracing.serving(method, metadata, who):
                 try:
                     if type(request) is Refusal:
                         raise request
@@ -143,7 +145,7 @@ def _unary_stream(method: str, behaviour: Any, verifier: Verifier | None) -> Any
     async def guarded(request: Any, context: Context) -> None:
         with streams.track_inprogress():
             try:
-                await _admit(verifier, context)
+                await _admit(verifier, context.invocation_metadata() or ())
                 if type(request) is Refusal:
                     raise request
                 await _answer(behaviour(request, context), context)
@@ -159,7 +161,7 @@ def _stream_stream(method: str, behaviour: Any, verifier: Verifier | None, drain
     async def guarded(requests: AsyncIterator[Any], context: Context) -> None:
         with streams.track_inprogress():
             try:
-                await _admit(verifier, context)
+                await _admit(verifier, context.invocation_metadata() or ())
                 await _answer(behaviour(_sound(requests, draining), context), context)
             except Exception as error:
                 await _fail(method, context, error)

@@ -61,7 +61,10 @@ class KeyRing:
 
     def get(self, key_id: str) -> SymmetricKey | None:
         """The key of this id, if the ring has it."""
-        return next((key for key in self.keys if key.id == key_id), None)
+        for key in self.keys:
+            if key.id == key_id:
+                return key
+        return None
 
 
 class LiveRing:

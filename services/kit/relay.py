@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 from google.protobuf.message import Message
@@ -36,7 +36,7 @@ PAGE_ENTRIES = 64
 MAX_BATCH_BYTES = 512 * 1024
 SHORTEST_POLL_S = 0.01
 # Between two publications at least: under load one carries what several runs have changed.
-BREATH_S = 0.01
+BREATH_S = 0.025
 # How long a relay that lost to another lets that one go first.
 YIELD_S = 0.03
 RETRY_S = 0.25
@@ -81,8 +81,7 @@ class _Entry:
         return cls(changes, len(packed) // len(changes) + 1, stamp, after, epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """One change that waits for publication."""
 
     change: Change

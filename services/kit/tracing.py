@@ -44,6 +44,8 @@ CLOSE_S = 3.0
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NOWHERE = otel.Context()
 _OURS = frozenset({"service", "bff"})
+# One for all: a call that is not traced must not pay for a block of its own.
+_UNTRACED = contextlib.nullcontext()
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -130,22 +132,18 @@ def mark(word: str) -> None:
 # ---- spans ----
 
 
-@contextlib.contextmanager
-def serving(method: str, metadata: Metadata, who: Caller | None) -> Iterator[None]:
+def serving(method: str, metadata: Metadata, who: Caller | None) -> contextlib.AbstractContextManager[None]:
     """A call that is served. A parent that comes from one of ours is followed; a call of anybody else begins
     a trace, so that nobody outside decides what is sampled. Between services no trace begins."""
     if _tracer is None:
-        yield
-        return
+        return _UNTRACED
     theirs = next((value for name, value in metadata if name == HEADER), "")
     ours = who is not None and not _OURS.isdisjoint(who.roles)
     parent = _context(theirs) if ours and isinstance(theirs, str) else _NOWHERE
     if parent is _NOWHERE and ((who is not None and "service" in who.roles) or not _keeps()):
-        yield
-        return
+        return _UNTRACED
     name = method.removeprefix("/catraca.")
-    with _spanned(_tracer.start_span(name, parent, SpanKind.SERVER, {"rpc.system": "grpc"})):
-        yield
+    return _spanned(_tracer.start_span(name, parent, SpanKind.SERVER, {"rpc.system": "grpc"}))
 
 
 @contextlib.contextmanager

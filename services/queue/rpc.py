@@ -62,14 +62,16 @@ class QueueServicer(ManyMethods):
         refusal = codes_refusal(request)
         if refusal is not None:
             raise refusal
-        sale = (await self._with_line(request.sale)).sale
+        # Each reading of a message's field makes it anew.
+        name = request.sale
+        sale = (await self._with_line(name)).sale
         key = buyer_key(who.keys, sale)
-        joiner = self._joiner(sale.sale, key, who.raw_in(sale), request)
+        joiner = self._joiner(name, key, who.raw_with(key), request)
         try:
-            seen = await self._unary.join(request.sale, joiner)
+            seen = await self._unary.join(name, joiner)
         except Refusal as outside:
             if outside.word == "CHALLENGE_REQUIRED":
-                outside.metadata["challenge"] = self._challenges.make(sale.sale, joiner.buyer)[0]
+                outside.metadata["challenge"] = self._challenges.make(name, joiner.buyer)[0]
             raise
         response = queue_pb2.JoinResponse(receipt=seen.receipt)
         fill_place(response.place, seen.view)

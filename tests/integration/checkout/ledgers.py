@@ -22,7 +22,10 @@ class InventoryLedger:
     async def apply(self, sale: str, commands: Sequence[pb.Command]) -> list[pb.Result]:
         """Run commands in their order."""
         results = await self._store.submit_many(sale, [rules.command_of(command) for command in commands])
-        return [translate.result_of(result) for result in results]
+        answer = pb.ApplyResponse()
+        for result in results:
+            translate.fill_result(answer.results.add(), result)
+        return list(answer.results)
 
     async def counts(self, sale: str) -> dict[str, int]:
         """Units by state."""

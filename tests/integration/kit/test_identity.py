@@ -150,6 +150,16 @@ async def test_a_token_is_verified_once_a_minute(
     assert len(decoded) == 2
 
 
+async def test_what_is_remembered_is_known_at_once_and_the_buyer_is_each_calls_own(
+    verifier: Verifier, issuer: Issuer
+) -> None:
+    token = ("authorization", f"Bearer {issuer.token('bff', roles=['bff'])}")
+    assert verifier.remembered([token]) is None
+    await verifier.verify([token, ("catraca-buyer", "ada")])
+    known = [verifier.remembered([token, *more]) for more in ([], [("catraca-buyer", "bia")])]
+    assert [who.buyer for who in known if who is not None] == [None, "bia"]
+
+
 async def test_no_more_than_so_many_are_remembered(issuer: Issuer) -> None:
     verifier = verifier_of(issuer, remember_most=3)
     for number in range(5):

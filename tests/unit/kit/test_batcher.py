@@ -86,10 +86,10 @@ async def test_under_load_it_waits_for_those_who_came_last_time() -> None:
 
 
 async def test_a_crowd_fills_the_batch_and_a_few_do_not_wait_for_more() -> None:
-    for came, filled in ((3, False), (4, True)):
+    for came, filled in ((CROWD - 1, False), (CROWD, True)):
         store = Store()
         store.open.clear()
-        batcher = Batcher(store.run, max_items=6, linger_s=LONG_S)
+        batcher = Batcher(store.run, max_items=came + 2, linger_s=LONG_S)
         first = asyncio.create_task(batcher.submit(0))
         await store.started.wait()
         others = [asyncio.create_task(batcher.submit(item)) for item in range(1, came + 1)]
@@ -100,10 +100,10 @@ async def test_a_crowd_fills_the_batch_and_a_few_do_not_wait_for_more() -> None:
             await asyncio.sleep(0)
         assert len(store.batches) == (1 if filled else 2)
         if filled:
-            others += [asyncio.create_task(batcher.submit(item)) for item in (5, 6)]
+            others += [asyncio.create_task(batcher.submit(item)) for item in (came + 1, came + 2)]
         async with asyncio.timeout(10):
             await asyncio.gather(*others)
-        assert store.batches == [[0], [1, 2, 3, 4, 5, 6] if filled else [1, 2, 3]]
+        assert store.batches == [[0], list(range(1, came + (3 if filled else 1)))]
 
 
 @pytest.mark.parametrize(("coming", "lingers"), [(0, 2), (2, 4), (99, LINGERS)])
@@ -134,6 +134,30 @@ async def test_in_a_crowd_it_lingers_on_while_more_keep_coming(
     # After the first run; after the second it waits once for those who may come back.
     assert seen == [0, lingers, 1]
     assert [len(batch) for batch in store.batches] == [1, CROWD + len(late)]
+
+
+async def test_a_crowd_waits_for_those_who_ran_last_though_nobody_comes_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, lingers, late = Store(), 0, []
+    batcher = Batcher(store.run, linger_s=LONG_S)
+
+    async def linger() -> None:
+        nonlocal lingers
+        lingers += 1
+        if lingers == 3:
+            late.extend(batcher.enqueue([200 + item]) for item in range(10 - CROWD))
+
+    monkeypatch.setattr(batcher, "_linger", linger)
+    store.open.clear()
+    first = [batcher.enqueue([item]) for item in range(10)]
+    await store.started.wait()
+    crowd = [batcher.enqueue([100 + item]) for item in range(CROWD)]
+    store.open.set()
+    await asyncio.gather(*first, *crowd, *late)
+    assert [len(batch) for batch in store.batches] == [10, CROWD + len(late)]
+    # Four times before the second run, and after it once for those who may come back.
+    assert lingers == 4 + 1
 
 
 async def test_it_lingers_no_longer_than_it_may() -> None:
