@@ -1,6 +1,7 @@
 """Ways to join a line, each a subject of rounds that answers joins a second."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -167,7 +168,12 @@ class Straight:
 
     def _buyers(self, many: int) -> bytes:
         numbers = (next(self._number) for _ in range(many))
-        return b"".join((number * 2_654_435_761 % 2**127).to_bytes(BUYER_BYTES, "big") for number in numbers)
+        return b"".join(_id_of(number) for number in numbers)
+
+
+def _id_of(number: int) -> bytes:
+    """An internal id: it is a hash, and the line counts on that."""
+    return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=BUYER_BYTES).digest()
 
 
 def subject_of(number: int) -> str:

@@ -1,6 +1,6 @@
 """Reads what inventory's and the queue's Redis hold of a sale, each at one moment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 from local.audit.facts import InventoryStore, QueueStore, SectionCounts, StoredHold, StoredPromise
 from services.inventory import events
 from services.inventory.store import key_of
+from services.queue.draw import BUYER_BYTES
 from services.queue.events import fill_change
 from services.queue.store import KEYS as QUEUE_KEYS
-from services.queue.store import keys_of
+from services.queue.store import RECORD_BYTES, keys_of
 
 
 async def inventory(
@@ -63,7 +64,7 @@ async def queue(redis: Redis, sale: str) -> tuple[QueueStore | None, list[events
         cohort=int(meta[b"cohort"]) if b"cohort" in meta else None,
         serving=int(meta.get(b"serving", 0)),
         draw_key=meta.get(b"draw_key", b""),
-        index={buyer: int(place) for buyer, place in index.items()},
+        index=_indexes(index, members or b"", int(meta.get(b"count", 0))),
         members=members or b"",
     )
     changes = []
@@ -71,6 +72,34 @@ async def queue(redis: Redis, sale: str) -> tuple[QueueStore | None, list[events
         changes.append(events_pb2.QueueChange())
         fill_change(changes[-1], change)
     return store, changes
+
+
+# See services/queue/lua/lib/buckets.lua.
+ENTRY_BYTES, PER_BUCKET, FEWEST_BUCKETS = 6, 16, 256
+LEFT = 2**31
+
+
+def _indexes(buckets: Mapping[bytes, bytes], members: bytes, count: int) -> dict[bytes, int]:
+    """Each buyer's index, negative and minus one of who left, as the script finds it.
+
+    Of an entry that is not where its buyer is looked for, or whose index is another's, the buyer is unknown:
+    all there is of their id, and zeros.
+    """
+    total = max(FEWEST_BUCKETS, count // PER_BUCKET)
+    whole = 1 << total.bit_length() - 1
+    found: dict[bytes, int] = {}
+    for name, bucket in buckets.items():
+        for at in range(0, len(bucket), ENTRY_BYTES):
+            head, stored = bucket[at : at + 2], int.from_bytes(bucket[at + 2 : at + ENTRY_BYTES], "big")
+            index = stored % LEFT
+            buyer = members[index * RECORD_BYTES :][:BUYER_BYTES]
+            number = int.from_bytes(buyer[:3], "big") % (2 * whole)
+            if number >= total:
+                number -= whole
+            if buyer[:2] != head or number != int.from_bytes(name, "big"):
+                buyer = head.ljust(BUYER_BYTES, b"\0")
+            found[buyer] = index if stored < LEFT else -index - 1
+    return found
 
 
 def _outbox(entries: Sequence[Any]) -> list[dict[str, Any]]:

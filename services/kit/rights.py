@@ -82,7 +82,6 @@ REDIS: Mapping[str, Keys] = {
                 "get",
                 "getbit",
                 "getrange",
-                "hexists",
                 "hget",
                 "hlen",
                 "hmget",

@@ -18,7 +18,7 @@ _READING = re.compile(
     r"M?GET|HM?GET(ALL)?|HLEN|HSCAN|EXISTS|GETBIT|GETRANGE|STRLEN|L(RANGE|LEN)|Z(RANGE.*|CARD|SCORE)|P?TTL|TIME"
 )
 # What notes a change that the run writes when it ends.
-_NOTING = re.compile(r"changes\.add|view\.(?:save|set)_\w+|change|put")
+_NOTING = re.compile(r"buckets\.(?:add|move)|changes\.add|view\.(?:save|set)_\w+|change|put")
 _ASSIGNING = re.compile(r"(?:^\s*|then |else )(?:view|line)\.[\w.]+(?:, [\w.]+)* = ", re.MULTILINE)
 
 

@@ -78,12 +78,12 @@ def test_refusals_come_before_writes(service: Service, file: LuaFile) -> None:
         (
             test_the_header_names_the_keys_and_fields_that_are_used,
             "join",
-            "KEYS: index, members",
-            "KEYS: index",
+            "KEYS: members, codes",
+            "KEYS: codes",
         ),
         (test_the_header_names_the_keys_and_fields_that_are_used, "join", "ARGV: buyers", "ARGV: buyers, x"),
         (test_the_header_names_the_keys_and_fields_that_are_used, "join", "keys.members", "keys.memebrs"),
-        (test_every_key_is_one_that_the_store_names, "join", "KEYS: index, members", "KEYS: index, other"),
+        (test_every_key_is_one_that_the_store_names, "join", "KEYS: members, codes", "KEYS: members, other"),
         (
             test_the_header_names_the_words_that_are_answered,
             "leave",
@@ -100,7 +100,7 @@ def test_refusals_come_before_writes(service: Service, file: LuaFile) -> None:
             POINT_OF_NO_FAILURE + "\nlocal x",
         ),
         (test_refusals_come_before_writes, "leave", "-- After", "line.x = 1\n-- After"),
-        (test_refusals_come_before_writes, "leave", "-- After", "redis.call('DEL', keys.index)\n-- After"),
+        (test_refusals_come_before_writes, "leave", "-- After", "redis.call('DEL', keys.members)\n-- After"),
         (test_refusals_come_before_writes, "leave", "word = 'LEFT'", "word = 'NO_LINE'"),
     ],
 )

@@ -318,10 +318,10 @@ async def i7_an_order_was_charged_in_two_sessions(sold: Sold) -> AsyncIterator[N
 async def i8_a_buyer_stands_elsewhere_in_redis(sold: Sold) -> AsyncIterator[None]:
     key = f"q:{{{sold.sale}}}:index"
     async with sold.redis() as redis:
-        buyer, before = next(iter((await redis.hgetall(key)).items()))
-        await redis.hset(key, buyer, 4_000_000)
+        bucket, before = next(iter((await redis.hgetall(key)).items()))
+        await redis.hset(key, bucket, before[:2] + (4_000_000).to_bytes(4, "big") + before[6:])
         yield
-        await redis.hset(key, buyer, before)
+        await redis.hset(key, bucket, before)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 -- under that epoch; and `filling` of whoever fills the store again under a new one: `begin` empties it, `go on` fills
 -- it, and nobody else is answered until it is full.
 --@include keys
-local transitions = {}
+local transitions, buckets = {}, {}
 --@include lib
 --@include transitions(cmd, line)
 local envelope = cmsgpack.unpack(ARGV[1])
@@ -44,6 +44,7 @@ if is_filling and not epoch then
   put(line, 'filling', 1)
   put(line, 'fence', envelope.epoch * FENCES_PER_EPOCH)
 end
+buckets.open(line.count)
 if line.def then freeze_if_due(line) end
 
 local results = {}
@@ -52,6 +53,7 @@ for i = 1, #commands do results[i] = transitions[commands[i].op](commands[i], li
 if #results > 0 then results[#results].sequence = line.sequence end
 
 if not line.dropped then
+  buckets.flush(line.count)
   if #line.changes > 0 then
     -- Each entry names the one before it by the moment of its run, in µs: two copies of a store that went on apart
     -- are told from each other by that.

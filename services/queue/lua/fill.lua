@@ -1,7 +1,7 @@
 -- Purpose: fills in changes of a line whose store was lost, as they were published, in their order. The first part
 --   brings the definition; the one that brings `last`, the end of what was published, is the last one: the line goes
 --   on from there. A part that comes again changes nothing.
--- KEYS: meta, def, index, members, codes, asked
+-- KEYS: meta, def, members, codes, asked
 -- ARGV: definition, changes, last
 -- Returns: FILLED
 if not line.is_filling then return {word = 'FILLED'} end
@@ -12,16 +12,19 @@ local fill = {}
 -- One of several parts of a change has `more`: the change is in with the last of them.
 function fill.JOINED(done)
   if done.index < line.count then return end
-  local buyers, places, stamp = {}, {}, struct.pack('>I6', done.at_ms)
+  local buyers, stamp, places = {}, struct.pack('>I6', done.at_ms), buckets.read(done.buyers)
   for at = 1, #done.buyers, BUYER_BYTES do
     local buyer = string.sub(done.buyers, at, at + BUYER_BYTES - 1)
     buyers[#buyers + 1] = buyer
-    places[#places + 1] = buyer
-    places[#places + 1] = line.count
+    local slot = places[#buyers]
+    if buckets.index_of(buyer, slot) then
+      buckets.move(buyer, line.count, slot)
+    else
+      buckets.add(buyer, line.count, slot)
+    end
     line.count = line.count + 1
   end
   redis.call('APPEND', keys.members, table.concat(buyers, stamp) .. stamp)
-  redis.call('HSET', keys.index, unpack(places))
   for at = 1, #done.codes, ID_BYTES do
     local code = string.sub(done.codes, at, at + ID_BYTES - 1)
     if code ~= NO_ID then count_use(keys.codes, code) end
@@ -30,20 +33,21 @@ function fill.JOINED(done)
 end
 
 function fill.LEFT(done)
-  redis.call('HSET', keys.index, done.buyers, -done.index - 1)
+  buckets.move(done.buyers, -done.index - 1, buckets.read(done.buyers)[1])
   if line.asked > 0 then redis.call('SETBIT', keys.asked, done.index, 0) end
 end
 
 -- What was told since the first one asked is looked through once more: each message is there already.
 function fill.ASKED(done)
-  for at = 1, #done.buyers, BUYER_BYTES do
-    local buyer = string.sub(done.buyers, at, at + BUYER_BYTES - 1)
-    note_asker(line, keys.asked, tonumber(redis.call('HGET', keys.index, buyer)))
+  local places = buckets.read(done.buyers)
+  for place = 1, #places do
+    local buyer = string.sub(done.buyers, (place - 1) * BUYER_BYTES + 1, place * BUYER_BYTES)
+    note_asker(line, keys.asked, buckets.index_of(buyer, places[place]))
   end
 end
 
 function fill.REJOINED(done)
-  redis.call('HSET', keys.index, done.buyers, done.index)
+  buckets.move(done.buyers, done.index, buckets.read(done.buyers)[1])
   redis.call('SETRANGE', keys.members, done.index * RECORD_BYTES + BUYER_BYTES, struct.pack('>I6', done.at_ms))
 end
 

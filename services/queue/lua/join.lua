@@ -4,7 +4,7 @@
 --   batch of those who had joined before, each followed by its member's record. Where the sale wants them, who never
 --   joined uses up a solved challenge and then a use of an access code; `unsolved` and `unopened` are the positions of
 --   those who did not have one. A wrong code costs its challenge, so that guessing is work.
--- KEYS: index, members, codes, spent
+-- KEYS: members, codes, spent
 -- ARGV: buyers, pause_ms, codes, challenges, spent_ms
 -- Returns: JOINED, NO_LINE, WRONG_PHASE, OVERLOADED
 if not line.def.line then return {word = 'NO_LINE'} end
@@ -20,12 +20,13 @@ local indexes, earlier, added, used = {}, {}, {}, {}
 local unsolved, unopened = {}, {}
 local next_index, position = line.count, 0
 local wants_challenge, wants_code = line.def.challenge, line.def.codes
+local places = buckets.read(buyers)
 if wants_challenge then redis.call('ZREMRANGEBYSCORE', keys.spent, '-inf', line.now) end
 for at = 1, #buyers, BUYER_BYTES do
   local buyer = string.sub(buyers, at, at + BUYER_BYTES - 1)
-  local index = next_index
-  local is_new = (wants_challenge or wants_code) and redis.call('HEXISTS', keys.index, buyer) == 0
-  local code = string.sub(cmd.codes, position * ID_BYTES + 1, (position + 1) * ID_BYTES)
+  local index = buckets.index_of(buyer, places[position + 1])
+  local is_new = index == nil
+  local code = wants_code and string.sub(cmd.codes, position * ID_BYTES + 1, (position + 1) * ID_BYTES)
   if is_new and wants_challenge
     and not spend(keys.spent, string.sub(cmd.challenges, position * ID_BYTES + 1, (position + 1) * ID_BYTES),
       line.now + cmd.spent_ms) then
@@ -34,19 +35,19 @@ for at = 1, #buyers, BUYER_BYTES do
   elseif is_new and wants_code and not use_code(keys.codes, code) then
     unopened[#unopened + 1] = position
     index = false
-  elseif redis.call('HSETNX', keys.index, buyer, next_index) == 0 then
-    index = tonumber(redis.call('HGET', keys.index, buyer))
-    if index < 0 and joined_at(keys.members, index) + cmd.pause_ms > line.now then
-      index = false
-    elseif index < 0 and line.cohort then
-      index = next_index
-      redis.call('HSET', keys.index, buyer, index)
-    elseif index < 0 then
-      index = -index - 1
-      redis.call('HSET', keys.index, buyer, index)
-      redis.call('SETRANGE', keys.members, index * RECORD_BYTES + BUYER_BYTES, struct.pack('>I6', line.now))
-      change(line, {act = 'REJOINED', index = index, buyers = buyer})
-    end
+  elseif is_new then
+    index = next_index
+    buckets.add(buyer, index, places[position + 1])
+  elseif index < 0 and joined_at(keys.members, index) + cmd.pause_ms > line.now then
+    index = false
+  elseif index < 0 and line.cohort then
+    index = next_index
+    buckets.move(buyer, index, places[position + 1])
+  elseif index < 0 then
+    index = -index - 1
+    buckets.move(buyer, index, places[position + 1])
+    redis.call('SETRANGE', keys.members, index * RECORD_BYTES + BUYER_BYTES, struct.pack('>I6', line.now))
+    change(line, {act = 'REJOINED', index = index, buyers = buyer})
   end
   if index == next_index then
     added[#added + 1] = buyer

@@ -1,7 +1,7 @@
 -- What the line's transitions share: the record of a member, the sale's phase, the list of changes.
 
 -- A buyer's internal id is 16 bytes; a member's record is the id and 6 bytes of big-endian joined_at_ms, so that
--- a million waiting buyers cost 22 MB here beside their entry in the index.
+-- a million waiting buyers cost 22 MB here beside their entries in the index.
 local BUYER_BYTES = 16
 local RECORD_BYTES = 22
 -- A Redis string holds 512 MB.
@@ -136,7 +136,7 @@ local function append_members(line, members, added, used)
   put(line, 'count', line.count)
 end
 
--- The record of an index as the hash has it: who left is stored as −index − 1.
+-- The record of an index as lib/buckets.lua tells it: of who left it is −index − 1.
 local function record_of(members, index)
   if index < 0 then index = -index - 1 end
   return redis.call('GETRANGE', members, index * RECORD_BYTES, (index + 1) * RECORD_BYTES - 1)

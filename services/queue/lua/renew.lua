@@ -1,7 +1,7 @@
 -- Purpose: LAPSED or FINISHED → WAITING at the end. Each buyer gives the index whose turn is over; whoever has
 --   another one by now joined anew before, and keeps that (negative, minus one, for who left meanwhile).
 --   `earlier` as in join.
--- KEYS: index, members
+-- KEYS: members
 -- ARGV: buyers, indexes
 -- Returns: RENEWED, WRONG_PHASE, OVERLOADED
 local phase = phase_of(line)
@@ -13,13 +13,13 @@ if line.count + #over > LINE_MAX then return {word = 'OVERLOADED'} end
 
 -- After this point nothing can fail.
 local indexes, earlier, added = {}, {}, {}
-local next_index = line.count
+local next_index, places = line.count, buckets.read(cmd.buyers)
 for i = 1, #over do
   local buyer = string.sub(cmd.buyers, (i - 1) * BUYER_BYTES + 1, i * BUYER_BYTES)
-  local index = tonumber(redis.call('HGET', keys.index, buyer))
+  local index = buckets.index_of(buyer, places[i])
   if index == over[i] then
     index = next_index
-    redis.call('HSET', keys.index, buyer, index)
+    buckets.move(buyer, index, places[i])
     added[#added + 1] = buyer
     next_index = next_index + 1
   else
