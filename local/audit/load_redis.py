@@ -75,7 +75,7 @@ async def queue(redis: Redis, sale: str) -> tuple[QueueStore | None, list[events
 
 
 # See services/queue/lua/lib/buckets.lua.
-ENTRY_BYTES, PER_BUCKET, FEWEST_BUCKETS = 6, 16, 256
+ENTRY_BYTES, PER_BUCKET, FEWEST_BUCKETS = 6, 4, 256
 LEFT = 2**31
 
 

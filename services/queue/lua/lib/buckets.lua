@@ -10,7 +10,7 @@ local HEAD_BYTES, ENTRY_BYTES = 2, 6
 -- Added to the index of who left.
 local LEFT = 2147483648
 -- So many entries a bucket has: with fewer its own room would count, with more each join would write more.
-local PER_BUCKET = 16
+local PER_BUCKET = 4
 -- There are as many from the start: an entry need not have the byte that they are told apart by.
 local FEWEST = 256
 -- What Redis answers to one call stays below the 16 kB that it keeps ready for that.
