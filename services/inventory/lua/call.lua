@@ -14,10 +14,11 @@ local function are_in_order(cmd)
   return before < cmd.to
 end
 
-local function may_go_on(most_cost)
+-- Of the run's budget what is before it leaves something, or it would not have begun.
+local function may_go_on()
   return units.unpromised() > 0
     and (view.def.concurrency == 0 or view.meta.turns < view.def.concurrency)
-    and changes.cost < most_cost
+    and changes.cost < envelope.budget
 end
 
 local function allowance_of(callee)
@@ -45,9 +46,9 @@ transitions.call = function(cmd)
     return refuse('INVALID_FIELD', { field = 'callees', expected = 'places within [from, to) in ascending order' })
   end
   -- After this point nothing can fail.
-  local granted, most_cost = 0, changes.cost + envelope.budget
+  local granted = 0
   for place, callee in ipairs(cmd.callees) do
-    if not may_go_on(most_cost) then
+    if not may_go_on() then
       break
     end
     promises.lapse(callee.buyer)

@@ -59,12 +59,12 @@ async def test_units_that_come_back_are_counted_as_those_that_are_taken(book_of:
     await book.run(*(hold(f"buyer {number}", 1, 9) for number in range(6)))
     await book.at(120_000)
 
-    # An end of nine units costs one for its change, two for each unit: the second begins within the budget.
+    # An end of nine units costs one for its change, two for each unit: the second does not fit in this run.
     first = await book.some([{"op": "expire"}], budget=20)
     left = await book.redis.zcard(key_of(book.sale, "due"))
     (last,) = await book.run({"op": "expire"}, budget=20)
 
-    assert (first, left, last["word"]) == ([], 4, "EXPIRED")
+    assert (first, left, last["word"]) == ([], 5, "EXPIRED")
     assert await book.acts() == ["HELD"] * 6 + ["EXPIRED"] * 6
     assert (await book.counts())["free"] == 100
 
@@ -220,6 +220,17 @@ async def test_a_long_call_stops_short(book_of: OpenBook) -> None:
     (result,) = await book.some([command], budget=10)
 
     assert (result["granted"], result["ledger"]["watermark"]) == (10, 10)
+
+
+async def test_a_call_has_what_is_left_of_its_run(book_of: OpenBook) -> None:
+    book = await book_of(sections=[section("floor", 100)])
+    names = [f"buyer {number}" for number in range(20)]
+    callees = [{"buyer": buyer(name), "place": place, "joined_at_ms": 1} for place, name in enumerate(names)]
+    block = {"op": "block", "block_id": "block-0001", "items": [{"section": "floor", "quantity": 5}]}
+
+    _, result = await book.some([block, {"op": "call", "from": 0, "to": 20, "callees": callees}], budget=10)
+
+    assert (result["granted"], result["ledger"]["watermark"]) == (4, 4)
 
 
 async def test_one_batch_sees_what_it_did_before(book_of: OpenBook) -> None:
