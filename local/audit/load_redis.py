@@ -92,7 +92,8 @@ def _indexes(buckets: Mapping[bytes, bytes], members: bytes, count: int) -> dict
         for at in range(0, len(bucket), ENTRY_BYTES):
             head, stored = bucket[at : at + 2], int.from_bytes(bucket[at + 2 : at + ENTRY_BYTES], "big")
             index = stored % LEFT
-            buyer = members[index * RECORD_BYTES :][:BUYER_BYTES]
+            at_member = index * RECORD_BYTES
+            buyer = members[at_member : at_member + BUYER_BYTES]
             number = int.from_bytes(buyer[:3], "big") % (2 * whole)
             if number >= total:
                 number -= whole
