@@ -20,7 +20,7 @@ HOUR_MS = 3_600_000
 SECTION = "hall"
 BATCH = 256
 """Commands of one run: what a replica gathers at most."""
-BUDGET = 600
+BUDGET = 480
 """What one run may cost, as a replica has it unless it is told otherwise."""
 SCRIPT = Script.load(LUA, KEYS)
 

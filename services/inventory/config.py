@@ -32,7 +32,7 @@ class InventorySettings(RedisStoreSettings):
         10_000, "Commands of one sale that wait at most; more are refused as OVERLOADED.", minimum=1000
     )
     run_budget: int = setting(
-        600,
+        480,
         "What one run may cost before the rest goes into the next, counted in changes and units that move, "
         "some 7 µs each; Redis serves nobody else meanwhile.",
         minimum=10,

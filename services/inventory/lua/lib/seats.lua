@@ -22,7 +22,7 @@ local written = {}
 local function house_of(id)
   local house = houses[id]
   if not house then
-    house = { records = {}, moved = {}, bytes = {} }
+    house = { records = {}, moved = {}, bytes = {}, starts = {} }
     houses[id] = house
   end
   return house
@@ -131,6 +131,9 @@ local function settle(id)
     if house.runs then
       house.runs = house.runs:sub(1, number) .. byte .. house.runs:sub(number + 2)
     end
+    for _, start in pairs(house.starts) do
+      if number >= start.from then start.at = math.min(start.at, number + 1) end
+    end
   end
   house.moved = {}
 end
@@ -176,6 +179,19 @@ local function pattern(count, is_clean)
     return '[' .. string.char(math.min(low, 254)) .. '-\255]'
   end
   return '[' .. string.char(low, low + 1, low + 3) .. '-\255]'
+end
+
+-- Where in the summary the first block of a range may be that has what a pattern wants. What is nearest is sold first, so
+-- that each look would begin with all that is gone: what was in vain once in a run is not looked at again.
+local function first_of(id, wanted, range)
+  local runs, starts, key = summary(id), house_of(id).starts, range.from .. ' ' .. wanted
+  local start = starts[key]
+  if not start then
+    start = { from = range.from, at = range.from + 1 }
+    starts[key] = start
+  end
+  start.at = runs:find(wanted, start.at) or #runs + 1
+  return runs, start.at
 end
 
 -- How far from the focus seats are that are `along` half pixels from the best spot of their block: the less, the
@@ -224,21 +240,20 @@ end
 
 -- The best place in the blocks of a range, which are in the order of how near they can be.
 local function best_of(id, range, count, is_clean, chosen)
-  local runs, at, compared, best = summary(id), range.from + 1, 0, nil
   local wanted = pattern(math.min(count, LONGEST), is_clean and count + 2 <= LONGEST)
+  local runs, at = first_of(id, wanted, range)
+  local compared, best = 0, nil
   -- The summary does not know what this hold has chosen already: those few blocks are looked at themselves.
   for number in pairs(chosen.blocks) do
     if number >= range.from and number < range.to then
       best = better(best, best_in(id, number, count, is_clean, chosen))
     end
   end
-  while compared < COMPARED do
-    at = runs:find(wanted, at)
-    if not at or at > range.to then break end
+  while compared < COMPARED and at and at <= range.to do
     if best and nearest(id, record_of(id, at - 1)) > best.score then break end
     best = better(best, best_in(id, at - 1, count, is_clean, chosen))
     compared = compared + (best and 1 or 0)
-    at = at + 1
+    at = runs:find(wanted, at + 1)
   end
   return best
 end
@@ -267,9 +282,9 @@ local function side_by_side(id, ranges, count, chosen)
 end
 
 local function has_run(id, ranges, count, chosen)
-  local runs, wanted = summary(id), pattern(math.min(count, LONGEST), false)
+  local wanted = pattern(math.min(count, LONGEST), false)
   for place = 1, #ranges do
-    local at = runs:find(wanted, ranges[place].from + 1)
+    local runs, at = first_of(id, wanted, ranges[place])
     while at and at <= ranges[place].to do
       if best_in(id, at - 1, count, false, chosen) then return true end
       at = runs:find(wanted, at + 1)
