@@ -202,14 +202,16 @@ class Store:
         keys = _keys(sale, loaded.sections)
 
         async def once() -> list[Result]:
-            envelope = {
+            envelope: dict[str, Any] = {
                 "epoch": loaded.epoch,
                 "sections": loaded.sections,
                 "budget": self._bounds.budget,
                 "refused_orders": self._bounds.refused_orders,
-                "seen": await self._seen.least(sale, loaded.epoch),
                 **more,
             }
+            # Whoever looks at a store that may be another's says what it must have.
+            if "seen" not in envelope:
+                envelope["seen"] = await self._seen.least(sale, loaded.epoch)
             return await self._script.run(self._redis, keys, envelope, commands, self._bounds.copies)
 
         return await patiently(once, self.connection_lost)
